@@ -1,0 +1,1 @@
+"""App: the composition root, command line and demo."""

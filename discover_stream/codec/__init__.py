@@ -1,0 +1,1 @@
+"""Codec: picture <-> atoms of bits."""

@@ -1,0 +1,115 @@
+"""Bits and variable-length integers: the small side of a packet."""
+
+from __future__ import annotations
+
+from discover_stream.types import BitstreamError
+
+VARINT_BYTES = 8
+"""A varint carries at most 56 bits."""
+
+
+class BitWriter:
+    """Collects bits, most significant first; `bytes()` pads the last byte with zeros."""
+
+    def __init__(self) -> None:
+        self._value = 0
+        self._count = 0
+
+    def put(self, value: int, bits: int) -> None:
+        """Append `value` in `bits` bits.
+
+        Raises:
+            ValueError: the value does not fit.
+        """
+        if value < 0 or value >> bits:
+            raise ValueError(f"{value} does not fit {bits} bits")
+        self._value = (self._value << bits) | value
+        self._count += bits
+
+    def put_gamma(self, value: int) -> None:
+        """Append an integer >= 1 in Elias gamma code (2 log2 + 1 bits)."""
+        bits = value.bit_length()
+        self.put(0, bits - 1)
+        self.put(value, bits)
+
+    def bytes(self) -> bytes:
+        """All bits so far, zero-padded to whole bytes."""
+        padding = -self._count % 8
+        return (self._value << padding).to_bytes((self._count + padding) // 8, "big")
+
+
+class BitReader:
+    """Takes bits from bytes; every read beyond the end raises `BitstreamError`."""
+
+    def __init__(self, data: bytes) -> None:
+        self._value = int.from_bytes(data, "big")
+        self._size = len(data)
+        self._left = len(data) * 8
+
+    def take(self, bits: int) -> int:
+        """The next `bits` bits as an unsigned integer."""
+        if bits > self._left:
+            raise BitstreamError("the side information ends too early")
+        self._left -= bits
+        value = self._value >> self._left
+        self._value &= (1 << self._left) - 1
+        return value
+
+    def take_gamma(self, limit: int) -> int:
+        """The next Elias gamma integer, at most `limit`."""
+        zeros = 0
+        while self.take(1) == 0:
+            zeros += 1
+            if zeros >= limit.bit_length():
+                raise BitstreamError(f"a count exceeds its bound of {limit}")
+        value = (1 << zeros) | self.take(zeros)
+        if value > limit:
+            raise BitstreamError(f"a count of {value} exceeds its bound of {limit}")
+        return value
+
+    def consumed_bytes(self) -> int:
+        """Bytes begun so far. The unread bits of the last one must be zero.
+
+        Raises:
+            BitstreamError: they are not.
+        """
+        padding = self._left % 8
+        if self._value >> (self._left - padding):
+            raise BitstreamError("padding bits are not zero")
+        return self._size - self._left // 8
+
+    def finish(self) -> None:
+        """Check that only the zero padding of the last byte is left."""
+        if self._left >= 8 or self._value:
+            raise BitstreamError("the side information is longer than what it describes")
+
+
+def varint(value: int) -> bytes:
+    """Unsigned LEB128: seven bits a byte, least significant first."""
+    if value < 0 or value.bit_length() > 7 * VARINT_BYTES:
+        raise ValueError(f"{value} does not fit a varint")
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def take_varint(data: bytes, position: int) -> tuple[int, int]:
+    """The varint at `position` and the position after it.
+
+    Raises:
+        BitstreamError: it runs past the end, is longer than eight bytes, or has a longer form than needed.
+    """
+    value = 0
+    for index in range(VARINT_BYTES):
+        if position + index >= len(data):
+            raise BitstreamError("the packet ends inside a number")
+        byte = data[position + index]
+        value |= (byte & 0x7F) << (7 * index)
+        if byte < 0x80:
+            if index and byte == 0:
+                raise BitstreamError("a number is written longer than needed")
+            return value, position + index + 1
+    raise BitstreamError("a number is longer than eight bytes")

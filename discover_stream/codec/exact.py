@@ -1,0 +1,138 @@
+"""The exact branch: from integers to scale indices, the same on every machine.
+
+rANS needs the same probability table on both sides. A float network does not give that: other
+kernels, thread counts or batch sizes round differently. So the table index of every symbol of y
+comes from the integers of z alone, by a small network whose every value is an integer held in
+float64: weights are multiples of 2**-12, activations of 2**-8, and no sum can reach 2**53, where
+float64 would start to round. Matrix products of such numbers are exact in any order of summation.
+
+::
+
+    z symbols (N, hz, wz) --3x3 patches--> W1, ReLU --> W2, ReLU --> W3 + bias of quality --> index (M, 4hz, 4wz)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from discover_stream.codec.network import Z_TO_Y, CodecConfig
+
+WEIGHT_BITS = 12
+ACTIVATION_BITS = 8
+ACTIVATION_LIMIT = 255.0
+"""Activations are clamped to 0..255 (in units of 1, that is 0..65280 grid units)."""
+
+Z_LIMIT = 127
+"""Symbols of z are clamped to +-127 before they enter the branch."""
+
+SCALE_LEVELS = 48
+SCALE_SMALLEST = 0.10
+SCALE_LARGEST = 40.0
+HIDDEN = 96
+
+Integers = npt.NDArray[np.int64]
+
+
+def scale_table() -> list[float]:
+    """The standard deviation of each scale index, geometric from 0.10 to 40."""
+    ratio = (SCALE_LARGEST / SCALE_SMALLEST) ** (1 / (SCALE_LEVELS - 1))
+    return [SCALE_SMALLEST * ratio**level for level in range(SCALE_LEVELS)]
+
+
+class ScaleBranch(nn.Module):
+    """The branch as it is trained, in float. `export_branch` puts it on the integer grid."""
+
+    def __init__(self, config: CodecConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.first = nn.Linear(config.z_channels * 9, HIDDEN)
+        self.second = nn.Linear(HIDDEN, HIDDEN)
+        self.third = nn.Linear(HIDDEN, config.y_channels * Z_TO_Y**2)
+        self.bias = nn.Parameter(torch.zeros(config.qualities, config.y_channels))
+        nn.init.constant_(self.third.bias, SCALE_LEVELS / 2)
+
+    def forward(self, symbols: Tensor, quality: Tensor) -> Tensor:
+        """Continuous scale indices.
+
+        Args:
+            symbols: (B, N, hz, wz) integers of z (as floats, gradient passed through).
+            quality: (B,) in 1..8.
+
+        Returns:
+            (B, M, 4hz, 4wz), clamped to 0..47.
+        """
+        batch, _, rows, columns = symbols.shape
+        limited = symbols.clamp(-Z_LIMIT, Z_LIMIT)
+        patches = functional.unfold(limited, 3, padding=1).transpose(1, 2)
+        hidden = self.first(patches).clamp(0, ACTIVATION_LIMIT)
+        hidden = self.second(hidden).clamp(0, ACTIVATION_LIMIT)
+        flat = self.third(hidden).transpose(1, 2).reshape(batch, -1, rows, columns)
+        index = functional.pixel_shuffle(flat, Z_TO_Y) + self.bias[quality - 1][:, :, None, None]
+        return index.clamp(0, SCALE_LEVELS - 1)
+
+
+def export_branch(branch: ScaleBranch) -> dict[str, Tensor]:
+    """The branch's weights as int32 tensors on the grid: weights in 2**-12, biases in 2**-20."""
+    exported: dict[str, Tensor] = {}
+    product = 2.0 ** (WEIGHT_BITS + ACTIVATION_BITS)
+    for name in ("first", "second", "third"):
+        layer = cast(nn.Linear, getattr(branch, name))
+        exported[f"{name}.weight"] = (layer.weight.detach().double() * 2**WEIGHT_BITS).round().to(torch.int32)
+        exported[f"{name}.bias"] = (layer.bias.detach().double() * product).round().to(torch.int32)
+    exported["quality.bias"] = (branch.bias.detach().double() * product).round().to(torch.int32)
+    return exported
+
+
+class ExactScales:
+    """The branch as it is used: integers in, integers out.
+
+    Raises:
+        ValueError: the weights could let a sum reach 2**53, where float64 stops being exact.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        self._layers = [
+            (weights[f"{name}.weight"].numpy().astype(np.float64), weights[f"{name}.bias"].numpy().astype(np.float64))
+            for name in ("first", "second", "third")
+        ]
+        self._quality_bias = weights["quality.bias"].numpy().astype(np.float64)
+        self._channels = self._quality_bias.shape[1]
+        limits = (Z_LIMIT, ACTIVATION_LIMIT, ACTIVATION_LIMIT)
+        for (weight, bias), limit in zip(self._layers, limits, strict=True):
+            largest = np.abs(weight).sum(axis=1).max() * limit * 2**ACTIVATION_BITS + np.abs(bias).max()
+            if largest + np.abs(self._quality_bias).max() + 2**32 >= 2**53:
+                raise ValueError(f"the scale branch could reach {largest:.3g} grid units; float64 is exact below 2**53")
+
+    def indices(self, symbols: Integers, quality: int) -> npt.NDArray[np.uint8]:
+        """Scale indices of every cell and channel.
+
+        Args:
+            symbols: (N, hz, wz) integers of z.
+            quality: 1..8.
+
+        Returns:
+            (M, 4hz, 4wz) in 0..47.
+        """
+        n, rows, columns = symbols.shape
+        padded = np.zeros((n, rows + 2, columns + 2))
+        padded[:, 1:-1, 1:-1] = np.clip(symbols, -Z_LIMIT, Z_LIMIT)
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))  # type: ignore[call-overload]  # (N, hz, wz, 3, 3)
+        values = windows.transpose(1, 2, 0, 3, 4).reshape(rows * columns, n * 9) * 2.0**ACTIVATION_BITS
+        for weight, bias in self._layers[:2]:
+            # Half goes up, by floor(v + 1/2): one fixed rule for ties, exact in float64.
+            values = np.floor((values @ weight.T + bias) * 2.0**-WEIGHT_BITS + 0.5)
+            values = np.clip(values, 0, ACTIVATION_LIMIT * 2**ACTIVATION_BITS)
+        weight, bias = self._layers[2]
+        flat = (values @ weight.T + bias).reshape(rows, columns, self._channels, Z_TO_Y, Z_TO_Y)
+        cells = flat.transpose(2, 0, 3, 1, 4).reshape(self._channels, rows * Z_TO_Y, columns * Z_TO_Y)
+        cells = cells + self._quality_bias[quality - 1][:, None, None]
+        index = np.floor(cells * 2.0 ** -(WEIGHT_BITS + ACTIVATION_BITS) + 0.5)
+        clipped: npt.NDArray[np.uint8] = np.clip(index, 0, SCALE_LEVELS - 1).astype(np.uint8)
+        return clipped

@@ -1,0 +1,119 @@
+"""A codec ready to use: networks, exact branch, tables, and the hash that packets name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from discover_stream.codec.entropy import SymbolCoder, SymbolTables
+from discover_stream.codec.exact import ExactScales
+from discover_stream.codec.network import CodecConfig, CodecNetwork
+from discover_stream.types import InputError
+
+HASH_BYTES = 3
+MODEL_FILE = "codec.safetensors"
+
+
+@dataclass(frozen=True)
+class CodecModel:
+    """A loaded codec.
+
+    Attributes:
+        network: float networks, in evaluation mode.
+        scales: the exact branch.
+        y_coder: coder of the symbols of y, one table per scale index.
+        z_coder: coder of the symbols of z, one table per channel.
+        medians: (N, 1, 1) float32, what symbol 0 of each channel of z stands for.
+        digest: SHA-256 of the file; packets carry its first three bytes.
+    """
+
+    network: CodecNetwork
+    scales: ExactScales
+    y_coder: SymbolCoder
+    z_coder: SymbolCoder
+    medians: Tensor
+    digest: bytes
+
+    @property
+    def short_hash(self) -> bytes:
+        """The three bytes that packets carry."""
+        return self.digest[:HASH_BYTES]
+
+
+def shipped_weights() -> Path:
+    """Folder of the `nano` weights inside the installed package."""
+    return Path(str(resources.files("discover_stream") / "weights" / "nano"))
+
+
+def write_codec(
+    path: Path,
+    network: CodecNetwork,
+    branch: dict[str, Tensor],
+    y_tables: SymbolTables,
+    z_tables: SymbolTables,
+    medians: Tensor,
+) -> None:
+    """Write everything that defines the bitstream and its decoding into one safetensors file.
+
+    Float weights are stored in half precision: what is written is what both sides use.
+    """
+    tensors = {f"network.{k}": v.detach().half().contiguous() for k, v in network.state_dict().items()}
+    tensors |= {f"scales.{k}": v.contiguous() for k, v in branch.items()}
+    for name, tables in (("y", y_tables), ("z", z_tables)):
+        tensors[f"{name}.frequencies"] = torch.from_numpy(tables.frequencies.astype(np.int32))
+        tensors[f"{name}.lengths"] = torch.from_numpy(tables.lengths.astype(np.int32))
+        tensors[f"{name}.offsets"] = torch.from_numpy(tables.offsets.astype(np.int32))
+    tensors["medians"] = medians.detach().float().contiguous()
+    save_file(tensors, path, metadata={"config": json.dumps(asdict(network.config))})
+
+
+def load_codec(path: Path | None = None) -> CodecModel:
+    """Load a codec; without a path, the shipped `nano` one.
+
+    Raises:
+        InputError: the file is missing, damaged, or of another structure.
+    """
+    file = path if path is not None else shipped_weights() / MODEL_FILE
+    try:
+        digest = hashlib.sha256(file.read_bytes()).digest()
+        with safe_open(file, framework="pt") as opened:
+            config = json.loads(opened.metadata()["config"])
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise InputError(f"{file}: no codec weights here; reinstall the package or name a file") from None
+    except (SafetensorError, KeyError, TypeError, OSError) as error:
+        raise InputError(f"{file}: not readable as codec weights ({error}); fetch the file again") from None
+    config["groups"] = tuple(config["groups"])
+    network = CodecNetwork(CodecConfig(**config))
+    weights = {k.removeprefix("network."): v.float() for k, v in tensors.items() if k.startswith("network.")}
+    try:
+        network.load_state_dict(weights, strict=True)
+    except RuntimeError as error:
+        raise InputError(f"{file}: weights of another network structure ({str(error).splitlines()[0]})") from None
+    network.requires_grad_(False).eval()
+    branch = {k.removeprefix("scales."): v for k, v in tensors.items() if k.startswith("scales.")}
+
+    def tables(name: str) -> SymbolTables:
+        return SymbolTables(
+            tensors[f"{name}.frequencies"].numpy(),
+            tensors[f"{name}.lengths"].numpy(),
+            tensors[f"{name}.offsets"].numpy(),
+        )
+
+    return CodecModel(
+        network=network.to(memory_format=torch.channels_last),
+        scales=ExactScales(branch),
+        y_coder=SymbolCoder(tables("y")),
+        z_coder=SymbolCoder(tables("z")),
+        medians=tensors["medians"].view(-1, 1, 1),
+        digest=digest,
+    )

@@ -1,0 +1,100 @@
+"""Packets to pictures: the codec and the generative decoder, put together for subscribers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from discover_stream.codec.model import CodecModel, load_codec, shipped_weights
+from discover_stream.codec.packet import Packet, route
+from discover_stream.codec.still import SCORE_STEPS, decode_packet
+from discover_stream.generation.render import DEFAULT_STEPS, ProvenanceMap, Renderer
+from discover_stream.types import Image, Profile, Region
+
+
+@dataclass(frozen=True)
+class DecodedFrame:
+    """What a subscriber gets from a packet.
+
+    Attributes:
+        camera: its name.
+        seq: of the frame.
+        capture_ns: when the frame was captured.
+        image: (H, W, 3) uint8 RGB.
+        provenance: (rows, columns) of cells, where each comes from.
+        regions: per task key, its regions.
+    """
+
+    camera: str
+    seq: int
+    capture_ns: int
+    image: Image
+    provenance: ProvenanceMap
+    regions: Mapping[int, tuple[Region, ...]]
+
+
+def packet_regions(packet: Packet) -> dict[int, tuple[Region, ...]]:
+    """The regions of a packet per task key; needs no weights."""
+    found: dict[int, list[Region]] = {key: [] for key in packet.tasks}
+    for region in packet.regions:
+        for position, label in region.labels:
+            found[packet.tasks[position]].append(Region(label, region.score / SCORE_STEPS, region.box, region.track))
+    return {key: tuple(regions) for key, regions in found.items()}
+
+
+@dataclass(frozen=True)
+class FrameDecoder:
+    """Decodes packets of one model."""
+
+    model: CodecModel
+    renderer: Renderer
+
+    @classmethod
+    def load(cls, weights: Path | None = None) -> FrameDecoder:
+        """Load codec and generative decoder from a folder; without one, the shipped `nano` weights.
+
+        Raises:
+            InputError: weights are missing or damaged.
+        """
+        folder = weights if weights is not None else shipped_weights()
+        return cls(load_codec(folder / "codec.safetensors"), Renderer.load(folder))
+
+    def decode(
+        self,
+        packet: Packet,
+        *,
+        camera: str,
+        tasks: Collection[int] | None = None,
+        profile: Profile = "machine",
+        steps: int | None = None,
+        generate: bool = True,
+    ) -> DecodedFrame:
+        """Decode a packet to a picture.
+
+        Args:
+            packet: of the archive or of a substream.
+            camera: its camera's name; it seeds the diffusion noise and is named in errors.
+            tasks: keys of the tasks whose atoms to use; None for all in the packet.
+            profile: decides the number of steps where `steps` is None.
+            steps: of diffusion.
+            generate: see `Renderer.render`.
+
+        Raises:
+            BitstreamError: the packet is damaged or of another model.
+            InputError: `steps` is out of range.
+        """
+        wanted = packet if tasks is None else route(packet, tasks)
+        received = decode_packet(self.model, wanted, camera=camera)
+        rendered = self.renderer.render(
+            received.latent,
+            received.sent,
+            width=wanted.width,
+            height=wanted.height,
+            camera=camera,
+            steps=steps if steps is not None else DEFAULT_STEPS[profile],
+            generate=generate,
+        )
+        return DecodedFrame(
+            camera, wanted.seq, wanted.capture_ns, rendered.image, rendered.provenance, packet_regions(wanted)
+        )

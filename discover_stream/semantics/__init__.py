@@ -1,0 +1,1 @@
+"""Semantics: task -> label set -> regions -> tracks."""

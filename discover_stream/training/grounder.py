@@ -1,0 +1,254 @@
+"""Train the nano grounder: `python -m discover_stream.training.grounder --data DIR --teacher YOLOX.onnx`.
+
+Labels are made once and kept in the run's folder; checkpoints are written every few minutes, so that a run
+may be stopped and resumed (`--resume`). What is shipped is the moving average of the weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import math
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from discover_stream.semantics.detector import Detector, to_input
+from discover_stream.training.grounder_data import (
+    AugmentOptions,
+    SampleMixer,
+    assign,
+    make_example,
+)
+from discover_stream.training.grounder_loss import train_step
+from discover_stream.training.pseudo_labels import (
+    ClipPlan,
+    Sample,
+    label_clip,
+    label_photo,
+    read_clip,
+    read_photos,
+    simulate_samples,
+)
+from discover_stream.training.teacher import YoloxTeacher
+from discover_stream.types import InputError
+
+CLIPS: Mapping[str, ClipPlan] = {
+    "carpark": ClipPlan(2, movers="car"),  # from straight above, which the teacher hardly knows
+    "suburb": ClipPlan(4),
+    "topdown": ClipPlan(3),
+    "motorway_fog": ClipPlan(3),
+}
+"""Clips that may shape the weights. Only their first halves are used."""
+
+SOURCE_WEIGHTS: Mapping[str, float] = {"photos": 3.0, "simulated": 3.0, "suburb": 1.5}
+"""Share of the draws per source; 1 for the others."""
+
+SIMULATED_SEEDS = range(5000, 5030)
+"""Simulated cameras to train on, far from the seeds that demos and tests use."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainOptions:
+    """How to train. `minutes` counts training time over all resumed parts of a run."""
+
+    minutes: float = 40.0
+    batch: int = 16
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.02
+    ema: float = 0.998
+    bf16: bool = True
+    seed: int = 0
+    checkpoint_seconds: float = 120.0
+
+
+def batch_of(
+    mixer: SampleMixer, rng: np.random.Generator, options: AugmentOptions, size: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch of examples: inputs (B, 3, side, side), kinds (B, cells), target boxes (B, cells, 4)."""
+    examples = [make_example(mixer, rng, options) for _ in range(size)]
+    targets = [assign(example, options.side) for example in examples]
+    return (
+        to_input(np.stack([example.image for example in examples])),
+        torch.from_numpy(np.stack([t.classes for t in targets])),
+        torch.from_numpy(np.stack([t.boxes for t in targets])),
+    )
+
+
+def learning_rate_at(progress: float, peak: float, warmup: float = 0.02) -> float:
+    """Learning rate at a progress of 0..1: a linear warm-up, then a cosine down to 2 % of the peak."""
+    if progress < warmup:
+        return peak * (0.05 + 0.95 * progress / warmup)
+    part = min(1.0, (progress - warmup) / (1 - warmup))
+    return peak * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * part)))
+
+
+class TrainState:
+    """Everything that a checkpoint holds: network, its moving average, optimizer, time and steps so far."""
+
+    def __init__(self, options: TrainOptions) -> None:
+        torch.manual_seed(options.seed)
+        self.network = Detector().to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
+        )
+        self.seconds = 0.0
+        self.steps = 0
+
+    def update_average(self, decay: float) -> None:
+        """Move the average towards the network, faster in the first steps."""
+        decay = min(decay, (1 + self.steps) / (10 + self.steps))
+        ours = self.average.state_dict()
+        for name, value in self.network.state_dict().items():
+            if value.dtype.is_floating_point:
+                ours[name].lerp_(value, 1 - decay)
+            else:
+                ours[name].copy_(value)
+
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint and the shippable weights, each replaced in one step."""
+        state = {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "seconds": self.seconds,
+            "steps": self.steps,
+        }
+        torch.save(state, folder / "checkpoint.tmp")
+        (folder / "checkpoint.tmp").replace(folder / "checkpoint.pt")
+        export(self.average, folder / "grounder.tmp")
+        (folder / "grounder.tmp").replace(folder / "grounder.safetensors")
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint written by `save`."""
+        state = torch.load(path, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.seconds, self.steps = state["seconds"], state["steps"]
+
+
+def export(network: Detector, path: Path) -> None:
+    """Write the weights to ship: fp16 safetensors without the counters of batch norm."""
+    tensors = {
+        name: value.half().contiguous()
+        for name, value in network.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    save_file(tensors, path)
+
+
+def gather(data: Path, teacher: Path, cache: Path) -> dict[str, list[Sample]]:
+    """Labelled pictures by source, made by the teacher where the cache does not hold them yet."""
+    cache.mkdir(parents=True, exist_ok=True)
+    names = [*CLIPS, "photos"]
+    if any(not (cache / f"{name}.npz").exists() for name in names):
+        model = YoloxTeacher(teacher)
+        for name, plan in CLIPS.items():
+            if not (cache / f"{name}.npz").exists():
+                frames = read_clip(data / "video" / f"{name}.mp4", 0.0, 0.5)
+                store(label_clip(model, frames, plan), cache / f"{name}.npz")
+        if not (cache / "photos.npz").exists():
+            photos = read_photos(data / "vehicles")
+            store([label_photo(model, image, rows) for image, rows in photos], cache / "photos.npz")
+    if not (cache / "simulated.npz").exists():
+        store(simulate_samples(SIMULATED_SEEDS, per_seed=12), cache / "simulated.npz")
+    return {name: restore(cache / f"{name}.npz") for name in [*names, "simulated"]}
+
+
+def store(samples: Sequence[Sample], path: Path) -> None:
+    """Keep samples in one .npz file."""
+    arrays: dict[str, np.ndarray[Any, Any]] = {}
+    for n, sample in enumerate(samples):
+        arrays[f"{n}.image"] = sample.image
+        arrays[f"{n}.boxes"] = sample.boxes
+        arrays[f"{n}.classes"] = sample.classes
+        arrays[f"{n}.ignored"] = sample.ignored
+    partial = path.with_suffix(".part.npz")
+    np.savez(partial, **arrays)
+    partial.replace(path)
+
+
+def restore(path: Path) -> list[Sample]:
+    """Samples kept by `store`, in their order."""
+    with np.load(path) as kept:
+        count = sum(name.endswith(".image") for name in kept.files)
+        return [
+            Sample(*(kept[f"{n}.{part}"] for part in ("image", "boxes", "classes", "ignored"))) for n in range(count)
+        ]
+
+
+def train(
+    sources: Mapping[str, Sequence[Sample]],
+    state: TrainState,
+    options: TrainOptions,
+    folder: Path,
+    augment: AugmentOptions | None = None,
+) -> list[float]:
+    """Train until the run's minutes are used up, with checkpoints in `folder`; returns the losses."""
+    augment = augment or AugmentOptions()
+    mixer = SampleMixer(sources, SOURCE_WEIGHTS)
+    rng = np.random.default_rng([options.seed, state.steps])
+    losses: list[float] = []
+    budget = options.minutes * 60
+    mark = saved = time.monotonic()
+    while state.seconds < budget:
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate_at(state.seconds / budget, options.learning_rate)
+        inputs, kinds, targets = batch_of(mixer, rng, augment, options.batch)
+        inputs = inputs.contiguous(memory_format=torch.channels_last)
+        state.network.train()
+        losses.append(train_step(state.network, state.optimizer, inputs, kinds, targets, bf16=options.bf16))
+        state.steps += 1
+        state.update_average(options.ema)
+        now = time.monotonic()
+        state.seconds += now - mark
+        mark = now
+        if state.steps % 50 == 0:
+            mean = sum(losses[-50:]) / len(losses[-50:])
+            sys.stderr.write(f"step {state.steps} {state.seconds / 60:.1f} min loss {mean:.3f}\n")
+        if now - saved > options.checkpoint_seconds:
+            state.save(folder)
+            saved = mark = time.monotonic()
+    state.save(folder)
+    return losses
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line of the training; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="discover_stream.training.grounder", description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with video/ and vehicles/")
+    parser.add_argument("--teacher", type=Path, required=True, help="YOLOX .onnx export")
+    parser.add_argument("--out", type=Path, default=Path("runs/grounder"), help="folder of the run")
+    parser.add_argument("--minutes", type=float, default=TrainOptions().minutes)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no-bf16", action="store_true", help="for processors without bfloat16")
+    parser.add_argument("--resume", action="store_true", help="continue from the run's checkpoint")
+    args = parser.parse_args(argv)
+    torch.set_num_threads(args.threads)
+    try:
+        sources = gather(args.data, args.teacher, args.out / "cache")
+    except InputError as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    options = TrainOptions(minutes=args.minutes, seed=args.seed, bf16=not args.no_bf16)
+    state = TrainState(options)
+    checkpoint = args.out / "checkpoint.pt"
+    if args.resume and checkpoint.exists():
+        state.load(checkpoint)
+    train(sources, state, options, args.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""Stage 0: train the `nano` autoencoder. `python -m discover_stream.training.vae --help`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from discover_stream.generation.vae import build_vae, decode_latent, encode_picture
+from discover_stream.training.data import CropSampler, load_pictures
+from discover_stream.training.loop import LoopConfig, train, write_half
+
+LATENT_NOISE = 0.08
+"""Noise added to latents in training, so that the decoder forgives what the codec leaves."""
+
+
+def gradient_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Mean absolute difference of the horizontal and vertical gradients of two (B, 3, H, W) batches."""
+    dx = (output.diff(dim=3) - target.diff(dim=3)).abs().mean()
+    dy = (output.diff(dim=2) - target.diff(dim=2)).abs().mean()
+    return dx + dy
+
+
+def main() -> None:
+    """Train and write `vae.safetensors`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("runs/vae"))
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.manual_seed(0)
+    torch.set_num_threads(arguments.threads)
+    sampler = CropSampler(*load_pictures(arguments.data), crop=96, seed=0)
+    vae = build_vae().to(memory_format=torch.channels_last)
+
+    def step(_: int) -> tuple[Tensor, Mapping[str, float]]:
+        picture = sampler.batch(8).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            latent = encode_picture(vae, picture)
+            noisy = latent + LATENT_NOISE * torch.randn_like(latent)
+            output = decode_latent(vae, noisy)
+        latent, output = latent.float(), output.float()
+        squared = functional.mse_loss(output, picture)
+        # The penalty keeps latents near unit size: neither collapsing under the noise nor running off.
+        size = (latent.pow(2).mean(dim=(0, 2, 3)) - 1).pow(2).mean()
+        loss = functional.l1_loss(output, picture) + 0.5 * gradient_loss(output, picture) + 20 * squared + 0.02 * size
+        psnr = -10 * float(squared.detach().log10())
+        return loss, {"loss": float(loss.detach()), "psnr": psnr, "size": float(size.detach())}
+
+    train(vae, step, LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=2e-3))
+    write_half(vae, arguments.out / "vae.safetensors")
+
+
+if __name__ == "__main__":
+    main()

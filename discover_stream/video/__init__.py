@@ -1,0 +1,1 @@
+"""Video: cameras, files and simulated scenes in; pictures and films out."""

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import pytest
+
+from discover_stream.types import InputError
+from topics.catalogue import (
+    ARCHIVE,
+    DEAD,
+    FRAMES,
+    LABELS,
+    PLATES,
+    STATE,
+    TASKS,
+    CatalogueSettings,
+    catalogue,
+    task_topic,
+)
+from topics.checks import check_topic
+
+
+def test_every_topic_is_usable_and_explained() -> None:
+    specs = catalogue(["vehicles", "pedestrians", "vehicles"])
+    for spec in specs:
+        check_topic(spec)
+        assert spec.purpose
+        assert spec.keyed
+    names = [spec.name for spec in specs]
+    assert sorted(names) == sorted(
+        [FRAMES, ARCHIVE, PLATES, STATE, LABELS, TASKS, DEAD, "task.vehicles", "task.pedestrians"]
+    )
+
+
+def test_topics_of_cameras_are_split_alike() -> None:
+    specs = {spec.name: spec for spec in catalogue(["a"], CatalogueSettings(partitions=7))}
+    assert {specs[name].partitions for name in (FRAMES, ARCHIVE, PLATES, TASKS, DEAD, "task.a")} == {7}
+
+
+def test_what_a_replay_needs_outlives_the_archive() -> None:
+    specs = {spec.name: spec for spec in catalogue()}
+    for name in (PLATES, LABELS, TASKS):
+        assert specs[name].retention.age_ns is None
+        assert specs[name].retention.max_bytes is None
+    assert {name for name, spec in specs.items() if spec.compacted} == {PLATES, LABELS, STATE}
+
+
+@pytest.mark.parametrize("name", ["", "A", "a b", "a.b", "a_b", "é", "x" * 41, "a\n", "../x", "٣"])
+def test_task_names_are_checked(name: str) -> None:
+    with pytest.raises(InputError, match="task name"):
+        task_topic(name)
+
+
+def test_task_topics() -> None:
+    assert task_topic("wrong-way-2") == "task.wrong-way-2"
+    assert task_topic("x" * 40) == "task." + "x" * 40

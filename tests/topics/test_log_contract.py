@@ -1,0 +1,682 @@
+"""What every backend of the log must do: run once per entry of BACKENDS."""
+
+# A transaction is a block, and its end is what raises:
+# ruff: noqa: PT012
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from topics import open_log
+from topics.catalogue import catalogue
+from topics.log import (
+    MAX_MESSAGE_BYTES,
+    AtOffset,
+    AtTime,
+    Bounds,
+    Fenced,
+    Gap,
+    Log,
+    LogError,
+    MessageTooLarge,
+    OffsetOutOfRange,
+    Record,
+    Retention,
+    Start,
+    TopicSpec,
+    UnknownTopic,
+    lag,
+    latest_by_key,
+)
+from topics.partitioner import partition_for
+
+SPAWN = multiprocessing.get_context("spawn")
+SPECS = (
+    TopicSpec("in", 2),
+    TopicSpec("out", 2),
+    TopicSpec("other", 3),
+    TopicSpec("loose", 2, keyed=False),
+    TopicSpec("table", 1, compacted=True),
+    TopicSpec("state", 2, compacted=True),
+)
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A way to make an empty log. `dense`: offsets have no holes. `url` can be opened by any process."""
+
+    name: str
+    url: Callable[[Path], str]
+    dense: bool
+
+
+BACKENDS = [Backend("sqlite", lambda folder: f"sqlite:{folder / 'log.db'}", dense=True)]
+
+
+@pytest.fixture(params=BACKENDS, ids=lambda backend: backend.name)
+def backend(request: pytest.FixtureRequest) -> Backend:
+    return request.param
+
+
+@pytest.fixture
+def url(backend: Backend, tmp_path: Path) -> str:
+    return backend.url(tmp_path)
+
+
+@pytest.fixture
+def log(url: str) -> Iterator[Log]:
+    with open_log(url) as opened:
+        opened.create_topics(SPECS)
+        yield opened
+
+
+def records(log: Log, topic: str, partition: int | None = None, start: Start = "earliest") -> list[Record]:
+    reader = log.reader(topic, None if partition is None else [partition], start=start)
+    found = []
+    while batch := reader.poll():
+        found += batch
+    assert all(isinstance(item, Record) for item in found)
+    return found
+
+
+def values(log: Log, topic: str, partition: int | None = None, start: Start = "earliest") -> list[bytes | None]:
+    return [record.value for record in records(log, topic, partition, start)]
+
+
+def in_child(target: Callable[..., None], *args: object) -> int | None:
+    """Run `target` in a process of its own; its exit code (minus the signal that ended it)."""
+    process = SPAWN.Process(target=target, args=args)
+    process.start()
+    process.join(60)
+    assert not process.is_alive()
+    return process.exitcode
+
+
+# --- topics ---------------------------------------------------------------------------------------------
+
+
+def test_topics_are_listed_and_recreated_without_loss(log: Log) -> None:
+    log.append("in", "a", b"1")
+    log.create_topics(SPECS)
+    assert {spec.name: spec for spec in log.topics()} == {spec.name: spec for spec in SPECS}
+    assert values(log, "in") == [b"1"]
+
+
+def test_retention_of_a_topic_can_change_but_not_its_partitions(log: Log) -> None:
+    kept = Retention(age_ns=5, max_bytes=7)
+    log.create_topics([TopicSpec("in", 2, retention=kept)])
+    assert next(spec for spec in log.topics() if spec.name == "in").retention == kept
+    for changed in (TopicSpec("in", 3), TopicSpec("in", 2, compacted=True), TopicSpec("in", 2, keyed=False)):
+        with pytest.raises(LogError, match="topic in"):
+            log.create_topics([TopicSpec("fresh", 1), changed])
+    assert "fresh" not in {spec.name for spec in log.topics()}
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        TopicSpec("Upper", 1),
+        TopicSpec("", 1),
+        TopicSpec("a/b", 1),
+        TopicSpec("x", 0),
+        TopicSpec("x", 10**6),
+        TopicSpec("x", 1, keyed=False, compacted=True),
+        TopicSpec("x", 1, retention=Retention(age_ns=-1)),
+    ],
+)
+def test_impossible_topics_are_refused(log: Log, spec: TopicSpec) -> None:
+    with pytest.raises(LogError):
+        log.create_topics([spec])
+
+
+def test_the_catalogue_can_be_created(log: Log) -> None:
+    log.create_topics(spec for spec in catalogue(["vehicles"]) if spec.name != "state")
+    assert {"frames", "archive", "plates", "labels", "tasks", "dead", "task.vehicles"} <= {
+        spec.name for spec in log.topics()
+    }
+
+
+def test_unknown_topics_and_partitions_are_named(log: Log) -> None:
+    with pytest.raises(UnknownTopic, match="nowhere"):
+        log.append("nowhere", "k", b"")
+    with pytest.raises(UnknownTopic, match="nowhere"):
+        log.reader("nowhere")
+    with pytest.raises(UnknownTopic, match="partition 2"):
+        log.append("in", "k", b"", partition=2)
+    with pytest.raises(UnknownTopic, match="partition -1"):
+        log.bounds("in", -1)
+
+
+# --- appending and reading -------------------------------------------------------------------------------
+
+
+def test_late_reader_gets_everything_in_order(log: Log) -> None:
+    before = time.time_ns()
+    for number in range(30):
+        log.append("in", f"camera-{number % 5}", b"%d" % number)
+    for partition in range(2):
+        found = records(log, "in", partition)
+        offsets = [record.offset for record in found]
+        assert offsets == sorted(set(offsets))
+        times = [record.timestamp_ns for record in found]
+        assert times == sorted(times)
+        assert before - 10**6 <= times[0] <= times[-1] <= time.time_ns() + 10**6
+        assert all(partition_for(record.key or "", 2) == partition for record in found)
+        assert [int(record.value or b"") for record in found] == sorted(int(r.value or b"") for r in found)
+    assert sorted(int(value or b"") for value in values(log, "in")) == list(range(30))
+
+
+def test_offsets_are_dense_where_promised(log: Log, backend: Backend) -> None:
+    stage = log.stage("s", 0, "a")
+    for number in range(6):
+        with suppress(ZeroDivisionError), stage.transaction() as tx:
+            tx.send("out", "k", b"%d" % number, partition=0)
+            if number % 2:
+                raise ZeroDivisionError
+    found = records(log, "out", 0)
+    assert [record.value for record in found] == [b"0", b"2", b"4"]
+    if backend.dense:
+        assert [record.offset for record in found] == [0, 1, 2]
+        assert log.bounds("out", 0) == Bounds(0, 3)
+
+
+def test_keys_values_and_partitions_come_back_as_sent(log: Log) -> None:
+    sent = [("ключ/1", b""), ("k", bytes(range(256))), ("k" * 300, b"\0" * 100_000)]
+    for key, value in sent:
+        log.append("other", key, value, partition=2)
+    assert [(r.key, r.value, r.partition, r.topic) for r in records(log, "other")] == [
+        (key, value, 2, "other") for key, value in sent
+    ]
+    log.append("loose", None, b"x")
+    assert [(record.key, record.value) for record in records(log, "loose")] == [(None, b"x")]
+
+
+def test_records_a_topic_cannot_take(log: Log) -> None:
+    with pytest.raises(LogError, match="keyed"):
+        log.append("in", None, b"x")
+    with pytest.raises(LogError, match="compacted"):
+        log.append("in", "k", None)
+    log.append("in", "k", bytes(MAX_MESSAGE_BYTES - 1), partition=0)
+    with pytest.raises(MessageTooLarge, match=str(MAX_MESSAGE_BYTES)):
+        log.append("in", "k", bytes(MAX_MESSAGE_BYTES), partition=0)
+    stage = log.stage("s", 0, "a")
+    with pytest.raises(MessageTooLarge), stage.transaction() as tx:
+        tx.send("out", "k", b"fits", partition=0)
+        tx.send("out", "k", bytes(MAX_MESSAGE_BYTES), partition=0)
+    assert values(log, "out") == []
+    assert [len(value or b"") for value in values(log, "in")] == [MAX_MESSAGE_BYTES - 1]
+
+
+def test_polls_are_bounded_in_records_and_bytes_and_miss_nothing(log: Log) -> None:
+    for number in range(20):
+        log.append("in", "k", bytes([number]) * 100, partition=number % 2)
+    reader = log.reader("in")
+    got: list[Record] = []
+    while batch := reader.poll(max_records=3, max_bytes=200):
+        assert len(batch) <= 2
+        got += batch
+    assert sorted(record.value for record in got) == [bytes([number]) * 100 for number in range(20)]
+    assert reader.poll(timeout_s=0.02) == []
+
+
+def test_a_busy_partition_does_not_starve_the_others(log: Log) -> None:
+    for number in range(10):
+        log.append("in", "k", b"busy%d" % number, partition=0)
+    log.append("in", "k", b"rare", partition=1)
+    reader = log.reader("in")
+    seen = [item.value for _ in range(3) for item in reader.poll(max_records=2)]
+    assert b"rare" in seen
+
+
+def test_start_positions(log: Log) -> None:
+    offsets = [log.append("in", "k", b"%d" % number, partition=0) for number in range(4)]
+    latest = log.reader("in", [0], start="latest")
+    assert values(log, "in", 0, AtOffset(offsets[2])) == [b"2", b"3"]
+    log.append("in", "k", b"new", partition=0)
+    assert [item.value for item in latest.poll()] == [b"new"]
+    latest.seek(0, offsets[3])
+    assert [item.value for item in latest.poll()] == [b"3", b"new"]
+    assert latest.positions[0] > offsets[3]
+    with pytest.raises(LogError):
+        latest.seek(1, 0)
+    with pytest.raises(LogError):
+        latest.seek(0, -1)
+
+
+def test_a_position_beyond_the_end_is_an_error_not_silence(log: Log) -> None:
+    log.append("in", "k", b"1", partition=1)
+    reader = log.reader("in", start=AtOffset(0))
+    reader.seek(0, 99)
+    with pytest.raises(OffsetOutOfRange, match="99"):
+        reader.poll()
+    reader.seek(0, 0)
+    assert [item.value for item in reader.poll()] == [b"1"], "a failed poll must not pass over records"
+
+
+def test_reading_by_time(log: Log) -> None:
+    times: list[int] = []
+    for number in range(12):
+        offset = log.append("in", "k", b"%d" % number, partition=0)
+        times.append(records(log, "in", 0, AtOffset(offset))[0].timestamp_ns)
+        time.sleep(0.003)  # times are only promised to a millisecond
+    between = times[5] + 1_500_000
+    assert values(log, "in", 0, AtTime(between))[0] == b"6"
+    assert values(log, "in", 0, AtTime(between, "at_or_before"))[0] == b"5"
+    for number, at_ns in enumerate(times):
+        assert values(log, "in", 0, AtTime(at_ns))[0] == b"%d" % number
+        assert values(log, "in", 0, AtTime(at_ns, "at_or_before"))[0] == b"%d" % number
+    assert values(log, "in", 0, AtTime(times[-1] + 10**9)) == []
+    assert values(log, "in", 0, AtTime(times[-1] + 10**9, "at_or_before")) == [b"11"]
+    assert len(values(log, "in", 0, AtTime(times[0] - 10**9, "at_or_before"))) == 12
+    log.trim("in", 0, log.offset_at("in", 0, times[4]))
+    assert values(log, "in", 0, AtTime(0))[0] == b"4"
+    reader = log.reader("in", [0])
+    reader.poll()
+    reader.seek_to_time(times[8], "at_or_before")
+    assert reader.poll()[0].value == b"8"
+    assert log.offset_at("in", 1, times[0]) == log.bounds("in", 1).end
+
+
+# --- groups ------------------------------------------------------------------------------------------------
+
+
+def test_a_group_continues_where_it_committed(log: Log) -> None:
+    for number in range(6):
+        log.append("in", "k", b"%d" % number, partition=0)
+    reader = log.reader("in", [0], group="viewer")
+    assert log.committed("viewer", "in", 0) is None
+    assert lag(log, "viewer", "in", [0, 1]) == {0: 6, 1: 0}
+    first = reader.poll(max_records=2)
+    reader.commit()
+    reader.poll(max_records=3)  # not committed: delivered again
+    again = log.reader("in", [0], group="viewer")
+    assert [item.value for item in first + again.poll()] == [b"%d" % number for number in range(6)]
+    again.commit({0: first[1].offset + 3})
+    assert lag(log, "viewer", "in", [0]) == {0: 2}
+    assert log.committed("viewer", "in", 0) == first[1].offset + 3
+    assert log.committed("another", "in", 0) is None
+    with pytest.raises(LogError, match="group"):
+        log.reader("in").commit()
+    for name in ("", "stage:encode-0"):
+        with pytest.raises(LogError):
+            log.reader("in", group=name)
+
+
+# --- transactions -----------------------------------------------------------------------------------------
+
+
+def test_output_offset_and_state_commit_together(log: Log) -> None:
+    stage = log.stage("encode", 1, "first")
+    assert (stage.transactional_id, stage.state, dict(stage.offsets)) == ("encode-1", None, {})
+    for number in range(3):
+        with stage.transaction() as tx:
+            tx.send("out", "k", b"o%d" % number, partition=1)
+            tx.send("other", "k", b"x%d" % number, partition=number)
+            tx.commit_offset("in", 1, number + 1)
+            tx.set_state(b"s%d" % number)
+            assert values(log, "out") == [b"o%d" % earlier for earlier in range(number)], "read uncommitted"
+        assert (stage.state, dict(stage.offsets)) == (b"s%d" % number, {("in", 1): number + 1})
+    again = log.stage("encode", 1, "second")
+    assert (again.state, dict(again.offsets)) == (b"s2", {("in", 1): 3})
+    assert log.committed(again.group, "in", 1) == 3
+    assert values(log, "out", 1) == [b"o0", b"o1", b"o2"]
+    assert [values(log, "other", partition) for partition in range(3)] == [[b"x0"], [b"x1"], [b"x2"]]
+
+
+def test_abort_leaves_nothing(log: Log) -> None:
+    stage = log.stage("encode", 0, "a")
+    with stage.transaction() as tx:
+        tx.commit_offset("in", 0, 1)
+        tx.set_state(b"good")
+    with pytest.raises(ZeroDivisionError), stage.transaction() as tx:
+        tx.send("out", "k", b"bad")
+        tx.send("other", "k", b"bad")
+        tx.commit_offset("in", 0, 2)
+        tx.set_state(b"bad")
+        raise ZeroDivisionError
+    for seen in (stage, log.stage("encode", 0, "b")):
+        assert (seen.state, dict(seen.offsets)) == (b"good", {("in", 0): 1})
+    assert values(log, "out") + values(log, "other") == []
+
+
+def test_transactions_end_with_their_block_and_do_not_nest(log: Log) -> None:
+    stage = log.stage("encode", 0, "a")
+    with stage.transaction() as tx:
+        with pytest.raises(LogError, match="open already"), stage.transaction():
+            pass
+        tx.send("out", "k", b"1")
+    for late in (
+        lambda: tx.send("out", "k", b"2"),
+        lambda: tx.commit_offset("in", 0, 1),
+        lambda: tx.set_state(b""),
+    ):
+        with pytest.raises(LogError, match="ended"):
+            late()
+    with stage.transaction() as tx:
+        tx.send("out", "k", b"3")
+    assert values(log, "out") == [b"1", b"3"]
+
+
+def test_stages_are_apart_by_name_and_partition(log: Log) -> None:
+    stages = {(name, number): log.stage(name, number, "a") for name in ("x", "x-1") for number in (0, 1)}
+    for (name, number), stage in stages.items():
+        with stage.transaction() as tx:
+            tx.set_state(f"{name} {number}".encode())
+            tx.commit_offset("in", 0, 10 * number + len(name))
+    for name, number in stages:
+        again = log.stage(name, number, "b")
+        assert again.state == f"{name} {number}".encode()
+        assert dict(again.offsets) == {("in", 0): 10 * number + len(name)}
+    for name, number in (("", 0), ("a\n", 0), ("a", -1)):
+        with pytest.raises(LogError):
+            log.stage(name, number, "a")
+
+
+def test_zombie_commit_is_fenced(log: Log) -> None:
+    zombie = log.stage("encode", 0, "zombie")
+    with zombie.transaction() as tx:
+        tx.set_state(b"old")
+    neighbour = log.stage("encode", 1, "neighbour")
+    with pytest.raises(Fenced, match=r"zombie.*heir"), zombie.transaction() as tx:
+        tx.send("out", "k", b"zombie")
+        tx.commit_offset("in", 0, 9)
+        tx.set_state(b"zombie")
+        heir = log.stage("encode", 0, "heir")
+    with pytest.raises(Fenced), zombie.transaction():
+        pass
+    with pytest.raises(Fenced):
+        zombie.record_attempt("in", 0, 0)
+    assert (heir.state, dict(heir.offsets)) == (b"old", {})
+    with heir.transaction() as tx:
+        tx.send("out", "k", b"heir", partition=0)
+    with neighbour.transaction() as tx:
+        tx.send("out", "k", b"neighbour", partition=0)
+    assert values(log, "out") == [b"heir", b"neighbour"]
+
+
+def _acquire(url: str) -> None:
+    with open_log(url) as log:
+        log.stage("encode", 0, "other process")
+
+
+def test_zombie_is_fenced_by_another_process(log: Log, url: str) -> None:
+    zombie = log.stage("encode", 0, "zombie")
+    with pytest.raises(Fenced, match="other process"), zombie.transaction() as tx:
+        tx.send("out", "k", b"zombie")
+        assert in_child(_acquire, url) == 0
+    assert values(log, "out") == []
+
+
+def _die_inside(url: str) -> None:
+    with open_log(url) as log:
+        stage = log.stage("encode", 0, "victim")
+        with stage.transaction() as tx:
+            tx.send("out", "k", b"committed", partition=0)
+            tx.commit_offset("in", 0, 1)
+            tx.set_state(b"committed")
+        assert stage.record_attempt("in", 0, 1) == 1
+        with stage.transaction() as tx:
+            tx.send("out", "k", b"lost", partition=0)
+            tx.send("other", "k", bytes(1_000_000), partition=0)
+            tx.commit_offset("in", 0, 2)
+            tx.set_state(b"lost")
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_death_between_send_and_commit_leaves_nothing(log: Log, url: str) -> None:
+    assert in_child(_die_inside, url) == -signal.SIGKILL
+    with open_log(url) as reopened:
+        stage = reopened.stage("encode", 0, "heir")
+        assert (stage.state, dict(stage.offsets)) == (b"committed", {("in", 0): 1})
+        assert values(reopened, "out") == [b"committed"]
+        assert values(reopened, "other") == []
+        assert stage.record_attempt("in", 0, 1) == 2, "the attempt survives the process that died in it"
+
+
+def test_attempts_count_per_offset_until_a_commit_passes(log: Log) -> None:
+    stage = log.stage("encode", 0, "a")
+    assert [stage.record_attempt("in", 0, 5) for _ in range(2)] == [1, 2]
+    assert stage.record_attempt("in", 1, 5) == 1
+    assert stage.record_attempt("in", 0, 6) == 1
+    stage = log.stage("encode", 0, "b")
+    with stage.transaction() as tx:
+        tx.commit_offset("in", 0, 5)
+    assert stage.record_attempt("in", 0, 5) == 3
+    with stage.transaction() as tx:
+        tx.send("out", "k", b"to dead")
+        tx.commit_offset("in", 0, 6)
+    assert stage.record_attempt("in", 0, 5) == 1
+    assert stage.record_attempt("in", 0, 6) == 2
+    assert stage.record_attempt("in", 1, 5) == 2
+    assert log.stage("other", 0, "c").record_attempt("in", 0, 6) == 1
+
+
+# --- several processes ------------------------------------------------------------------------------------
+
+
+def _produce(url: str, name: str, count: int) -> None:
+    with open_log(url) as log:
+        stage = log.stage("ingest." + name, 0, name)
+        for number in range(count):
+            if number % 2:
+                log.append("in", name, f"{name} {number}".encode(), partition=0)
+                continue
+            with stage.transaction() as tx:
+                tx.send("in", name, f"{name} {number}".encode(), partition=0)
+                tx.send("other", name, f"{name} {number}".encode(), partition=1)
+
+
+def test_producers_in_several_processes_keep_their_order(log: Log, url: str, backend: Backend) -> None:
+    names, count = ["a", "b", "c"], 60
+    processes = [SPAWN.Process(target=_produce, args=(url, name, count)) for name in names]
+    for process in processes:
+        process.start()
+    reader = log.reader("in", [0])
+    found: list[Record] = []
+    while len(found) < len(names) * count:
+        batch = reader.poll(timeout_s=30)
+        assert batch, "producers fell silent"
+        found += batch
+    for process in processes:
+        process.join(60)
+        assert process.exitcode == 0
+    assert reader.poll() == []
+    for name in names:
+        assert [r.value for r in found if r.key == name] == [f"{name} {n}".encode() for n in range(count)]
+    offsets = [record.offset for record in found]
+    assert offsets == sorted(set(offsets))
+    if backend.dense:
+        assert offsets == list(range(len(names) * count))
+    assert [r.timestamp_ns for r in found] == sorted(r.timestamp_ns for r in found)
+
+
+def _transfer(url: str) -> None:
+    """A stage that dies by itself now and then: copies `in` to `out` and counts in its state."""
+    with open_log(url) as log:
+        stage = log.stage("copy", 0, f"pid {os.getpid()}")
+        reader = log.reader("in", [0], start=AtOffset(stage.offsets.get(("in", 0), 0)))
+        for step in range(100):
+            batch = reader.poll(max_records=3)
+            if not batch:
+                return
+            with stage.transaction() as tx:
+                count = int(stage.state or b"0")
+                for record in batch:
+                    count += 1
+                    tx.send("out", record.key, (record.value or b"") + b" is %d" % count, partition=0)
+                tx.set_state(b"%d" % count)
+                if step == 2:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                tx.commit_offset("in", 0, batch[-1].offset + 1)
+
+
+def test_a_stage_killed_again_and_again_is_exactly_once(log: Log, url: str) -> None:
+    total = 20
+    for number in range(total):
+        log.append("in", "k", b"%d" % number, partition=0)
+    codes = []
+    while not codes or codes[-1] != 0:
+        codes.append(in_child(_transfer, url))
+        assert len(codes) < 10
+    assert codes.count(-signal.SIGKILL) == len(codes) - 1 > 0
+    assert values(log, "out", 0) == [b"%d is %d" % (number, number + 1) for number in range(total)]
+
+
+def _run_until_killed(url: str) -> None:
+    with open_log(url) as log:
+        stage = log.stage("count", 0, f"pid {os.getpid()}")
+        while True:
+            done = int(stage.state or b"0")
+            with stage.transaction() as tx:
+                tx.send("out", "k", b"%d" % done, partition=0)
+                tx.send("other", "k", b"%d" % done + bytes(20_000), partition=done % 3)
+                tx.set_state(b"%d" % (done + 1))
+                tx.commit_offset("in", 0, done + 1)
+
+
+def test_kills_at_any_moment_keep_outputs_offsets_and_state_together(log: Log, url: str) -> None:
+    for _ in range(4):
+        before = log.bounds("out", 0).end
+        process = SPAWN.Process(target=_run_until_killed, args=(url,))
+        process.start()
+        while log.bounds("out", 0).end < before + 5:
+            time.sleep(0.001)
+            assert process.is_alive()
+        time.sleep(random.uniform(0, 0.03))
+        process.kill()
+        process.join()
+        stage = log.stage("count", 0, "check")
+        done = int(stage.state or b"0")
+        assert dict(stage.offsets) == {("in", 0): done}
+        assert values(log, "out", 0) == [b"%d" % number for number in range(done)]
+        assert sum(len(values(log, "other", partition)) for partition in range(3)) == done
+
+
+def _subscribe_and_die(url: str) -> None:
+    with open_log(url) as log:
+        reader = log.reader("in", [0], group="viewer")
+        reader.poll(max_records=4)
+        reader.commit()
+        reader.poll(max_records=4)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_killed_subscriber_misses_nothing(log: Log, url: str) -> None:
+    for number in range(10):
+        log.append("in", "k", b"%d" % number, partition=0)
+    assert in_child(_subscribe_and_die, url) == -signal.SIGKILL
+    rest = log.reader("in", [0], group="viewer").poll()
+    assert [item.value for item in rest] == [b"%d" % number for number in range(4, 10)]
+
+
+# --- retention and compaction -----------------------------------------------------------------------------
+
+
+def test_a_reader_behind_retention_is_told_what_it_missed(log: Log) -> None:
+    offsets = [log.append("in", "k", b"%d" % number, partition=0) for number in range(8)]
+    reader = log.reader("in", [0], group="viewer")
+    reader.poll(max_records=2)
+    reader.commit()
+    assert log.trim("in", 0, offsets[5]) == 5
+    expected_gap = Gap("in", 0, offsets[2], offsets[5])
+    for behind in (reader, log.reader("in", [0], group="viewer")):
+        gap, *rest = behind.poll()
+        assert gap == expected_gap
+        assert [item.value for item in rest] == [b"5", b"6", b"7"]
+        assert behind.poll() == []
+    assert log.bounds("in", 0).start == offsets[5]
+    assert lag(log, "viewer", "in", [0]) == {0: 3}
+    assert values(log, "in", 0) == [b"5", b"6", b"7"], "from the earliest there is no gap"
+    assert log.trim("in", 0, offsets[3]) == 0
+    assert log.trim("in", 0, offsets[7] + 100) == 3
+    assert records(log, "in", 0) == []
+    after = log.append("in", "k", b"next", partition=0)
+    assert after > offsets[7], "offsets are never used twice"
+    assert next(item for item in reader.poll() if isinstance(item, Record)).offset == after
+
+
+def test_retention_by_age_and_by_bytes(log: Log) -> None:
+    log.create_topics(
+        [
+            TopicSpec("aged", 1, retention=Retention(age_ns=10**9)),
+            TopicSpec("sized", 1, retention=Retention(max_bytes=1000)),
+        ]
+    )
+    for number in range(20):
+        log.append("aged", "k", b"%d" % number)
+        log.append("sized", "k", bytes([number]) * 99)  # and one byte of key
+        log.append("in", "k", b"", partition=0)
+    time.sleep(0.01)
+    middle = time.time_ns()
+    time.sleep(0.01)
+    log.append("aged", "k", b"young")
+    assert log.maintain(now_ns=middle).expired == 10
+    assert len(values(log, "aged")) == 21
+    assert [value[0] for value in values(log, "sized") if value] == list(range(10, 20))
+    assert log.maintain(now_ns=middle + 10**9).expired == 20
+    assert values(log, "aged") == [b"young"]
+    assert len(values(log, "in")) == 20
+    assert log.maintain(now_ns=middle + 10**9).expired == 0
+
+
+def test_compaction_keeps_the_latest_value_of_every_key(log: Log) -> None:
+    for round_ in range(3):
+        for key in "abc":
+            log.append("table", key, f"{key}{round_}".encode())
+    log.append("table", "b", None)
+    log.append("table", "d/1", b"immutable")
+    expected = {"a": b"a2", "c": b"c2", "d/1": b"immutable"}
+    end = log.bounds("table", 0).end
+    assert {key: record.value for key, record in latest_by_key(log, "table").items()} == expected
+    assert log.maintain().compacted == 7
+    kept = records(log, "table")
+    assert [(record.key, record.value) for record in kept] == [
+        ("a", b"a2"),
+        ("c", b"c2"),
+        ("b", None),
+        ("d/1", b"immutable"),
+    ], "a tombstone stays for readers that are late"
+    assert {key: record.value for key, record in latest_by_key(log, "table").items()} == expected
+    assert log.maintain(time.time_ns() + 25 * 3600 * 10**9).compacted == 1
+    assert "b" not in [record.key for record in records(log, "table")]
+    assert log.bounds("table", 0).end == end
+    reader = log.reader("table", start=AtOffset(0))
+    assert not any(isinstance(item, Gap) for item in reader.poll()), "holes of compaction are no gaps"
+    later = time.time_ns() + 10**12
+    log.append("table", "e", None)
+    log.maintain(later + 25 * 3600 * 10**9)
+    end = log.bounds("table", 0).end
+    assert log.offset_at("table", 0, later) == end, "a time after everything, with a hole at the end"
+    assert log.offset_at("table", 0, later, "at_or_before") == kept[-1].offset
+    assert reader.poll() == []
+    assert reader.positions == {0: end}
+    log.append("table", "b", b"back")
+    assert [item.value for item in reader.poll()] == [b"back"]
+    assert latest_by_key(log, "table")["b"].value == b"back"
+
+
+def test_state_does_not_pile_up(log: Log) -> None:
+    stage = log.stage("encode", 0, "a")
+    for number in range(50):
+        with stage.transaction() as tx:
+            tx.set_state(b"%d" % number)
+    log.maintain()
+    assert [(record.key, record.value) for record in records(log, "state")] == [("encode-0", b"49")]
+
+
+def test_a_closed_log_says_so(url: str) -> None:
+    log = open_log(url)
+    log.create_topics(SPECS)
+    log.close()
+    with pytest.raises(LogError, match="closed"):
+        log.append("in", "k", b"")

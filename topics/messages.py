@@ -1,0 +1,189 @@
+"""The messages that flow through topics, and their bytes.
+
+Archive and task topics carry packets, which are bytes already and prove themselves; everything else is one
+of the structs below. On the wire a message is
+
+    magic "DM" | format version, 1 byte | CRC32C of the rest, 4 bytes little-endian | MessagePack map
+
+The map names its type and its fields, so a field can be added (with a default) without a new format.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeVar
+
+import crc32c
+import msgspec
+
+from discover_stream.types import BitstreamError, LabelSet, Profile, Task
+from topics.log import MAX_MESSAGE_BYTES, MessageTooLarge, Record
+
+MAX_ENCODED_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
+"""The largest encoded message: it leaves room for its key, and for the envelope of a dead one."""
+
+FORMAT_VERSION = 1
+_MAGIC = b"DM"
+_HEADER = len(_MAGIC) + 1 + 4
+
+Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """Base of all messages."""
+
+
+class FrameMessage(Message, frozen=True, kw_only=True, tag="frame"):
+    """One frame of a camera as its camera or ingest coded it. `jpeg` is a complete JPEG file."""
+
+    camera: Name
+    seq: Count
+    capture_ns: int
+    jpeg: bytes
+
+
+class GapMessage(Message, frozen=True, kw_only=True, tag="gap"):
+    """A camera delivered nothing usable between two capture times.
+
+    `frames` counts what is known to be lost (0 where nobody can know), `next_seq` is the sequence number of
+    the next frame.
+    """
+
+    camera: Name
+    from_ns: int
+    to_ns: int
+    reason: Reason
+    next_seq: Count
+    frames: Count = 0
+
+
+class LabelSetMessage(Message, frozen=True, kw_only=True, tag="label-set"):
+    """One version of a task's label set, with the words it came from."""
+
+    task: Name
+    description: str
+    version: Count
+    labels: tuple[str, ...]
+    profile: Profile = "machine"
+
+    @classmethod
+    def of(cls, task: Task) -> LabelSetMessage:
+        """The message that says what a task is."""
+        return cls(
+            task=task.name,
+            description=task.description,
+            version=task.label_set.version,
+            labels=task.label_set.labels,
+            profile=task.profile,
+        )
+
+    def to_task(self) -> Task:
+        """The task that the message describes."""
+        return Task(self.task, self.description, LabelSet(self.task, self.version, self.labels), self.profile)
+
+
+class TaskRecord(Message, frozen=True, kw_only=True, tag="task"):
+    """A task starts or stops, for the cameras of the partition that the record lies in."""
+
+    task: Name
+    version: Count
+    action: Literal["start", "stop"]
+    at_ns: int
+
+
+class IngestState(Message, frozen=True, kw_only=True, tag="ingest-state"):
+    """Where ingest of one camera goes on: the next sequence number, and the last capture time if any."""
+
+    next_seq: Count = 0
+    last_capture_ns: int | None = None
+
+
+class CameraState(msgspec.Struct, frozen=True, kw_only=True):
+    """What encoding needs of one camera: track ids are never reused, within or across incarnations."""
+
+    incarnation: Count = 0
+    next_track: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = 1
+
+
+class EncodeState(Message, frozen=True, kw_only=True, tag="encode-state"):
+    """What track and encode needs to restart, for every camera of its partition."""
+
+    cameras: dict[str, CameraState] = msgspec.field(default_factory=dict)
+
+
+class DeadMessage(Message, frozen=True, kw_only=True, tag="dead"):
+    """A record that could not be processed. `value` is None where it was too large to be copied:
+    it is then still at its place in `topic`, until retention takes it."""
+
+    reason: Reason
+    topic: Name
+    partition: Count
+    offset: Count
+    deaths: Count
+    at_ns: int
+    key: str | None = None
+    value: bytes | None = None
+
+
+AnyMessage = (
+    FrameMessage | GapMessage | LabelSetMessage | TaskRecord | IngestState | EncodeState | DeadMessage
+)
+M = TypeVar("M", bound=Message)
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(AnyMessage)
+
+
+def encode(message: AnyMessage) -> bytes:
+    """The bytes of a message. Raises MessageTooLarge beyond `MAX_ENCODED_BYTES` (dead messages beyond
+    `MAX_MESSAGE_BYTES`, so that every message still fits when it is dead)."""
+    body = _encoder.encode(message)
+    bound = MAX_MESSAGE_BYTES if isinstance(message, DeadMessage) else MAX_ENCODED_BYTES
+    if _HEADER + len(body) > bound:
+        raise MessageTooLarge(
+            f"a {type(message).__name__} of {_HEADER + len(body)} bytes is larger than {bound}; "
+            "send smaller pictures or a higher compression"
+        )
+    return _MAGIC + bytes([FORMAT_VERSION]) + crc32c.crc32c(body).to_bytes(4, "little") + body
+
+
+def decode(data: bytes) -> AnyMessage:
+    """The message in `data`. Raises BitstreamError for damaged, foreign or newer bytes."""
+    if data[: len(_MAGIC)] != _MAGIC or len(data) < _HEADER:
+        raise BitstreamError(f"message of {len(data)} bytes: does not start as one; it is foreign or cut off")
+    if data[2] != FORMAT_VERSION:
+        raise BitstreamError(
+            f"message of format {data[2]}: this version reads format {FORMAT_VERSION}; update discover-stream"
+        )
+    body = memoryview(data)[_HEADER:]
+    if crc32c.crc32c(body) != int.from_bytes(data[3:_HEADER], "little"):
+        raise BitstreamError(f"message of {len(data)} bytes: the checksum differs; it is damaged or cut off")
+    try:
+        message: AnyMessage = _decoder.decode(body)
+        return message
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BitstreamError(f"message of {len(data)} bytes: cannot be read ({error})") from error
+
+
+def decode_as(kind: type[M], data: bytes) -> M:
+    """The message in `data`, which must be a `kind`. Raises BitstreamError as `decode`, or for another."""
+    message = decode(data)
+    if not isinstance(message, kind):
+        raise BitstreamError(f"expected a {kind.__name__}, found a {type(message).__name__}")
+    return message
+
+
+def dead_message(record: Record, reason: str, deaths: int, at_ns: int) -> DeadMessage:
+    """What to send to the dead topic for `record`, with its value where that fits."""
+    value = record.value
+    return DeadMessage(
+        reason=reason[:1000] or "no reason given",
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        deaths=deaths,
+        at_ns=at_ns,
+        key=record.key,
+        value=value if value is None or len(value) <= MAX_ENCODED_BYTES else None,
+    )
