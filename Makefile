@@ -36,7 +36,7 @@ setup: $(VENV)/.ready-dev
 lint: $(VENV)/.ready-dev
 	@$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-logo
 
 types: $(VENV)/.ready-dev
 	@$(BIN)/mypy
@@ -53,7 +53,7 @@ wheel: $(VENV)/.ready-dev
 # Pins what is installed now; the comment lines at the top of the file stay.
 freeze: $(VENV)/.ready-dev
 	@head=$$(grep '^#' constraints.txt)
-	{ echo "$$head"; $(BIN)/pip freeze --exclude-editable | grep -E '^[A-Za-z0-9._-]+=='; } > constraints.new
+	{ echo "$$head"; $(BIN)/pip freeze --all --exclude pip --exclude-editable | grep -E '^[A-Za-z0-9._-]+=='; } > constraints.new
 	mv constraints.new constraints.txt
 
 clean:

@@ -105,9 +105,7 @@ def run(folder: Path, durability: Durability, case: Case) -> Result:
     with tempfile.TemporaryDirectory(dir=folder) as place:
         path = Path(place) / "log.db"
         with SqliteLog(path, durability=durability) as log:
-            log.create_topics(
-                [TopicSpec(TOPIC, 1), TopicSpec("input", 1), TopicSpec("state", 1, compacted=True)]
-            )
+            log.create_topics([TopicSpec(TOPIC, 1), TopicSpec("input", 1), TopicSpec("state", 1, compacted=True)])
             context = multiprocessing.get_context("spawn")
             ready = context.Event()
             producer = context.Process(target=produce, args=(path, durability, case, ready))

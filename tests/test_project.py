@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
 import subprocess
 import sys
@@ -74,10 +72,135 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (source / name).write_bytes((ROOT / name).read_bytes())
     for name in package_files():
         (source / name).parent.mkdir(parents=True, exist_ok=True)
-        os.link(ROOT / name, source / name) if False else (source / name).write_bytes((ROOT / name).read_bytes())
+        (source / name).write_bytes((ROOT / name).read_bytes())
     target = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(source)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
     (path,) = target.glob("*.whl")
     return path
+
+
+def test_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        inside = {name for name in archive.namelist() if ".dist-info/" not in name}
+    expected = set(package_files())
+    assert inside >= expected, f"missing: {sorted(expected - inside)}"
+    assert {name.split("/")[0] for name in inside} == set(PACKAGES)
+    for kind in ("semantics/label_sets/vehicles.yaml", "weights/nano/codec.safetensors", "py.typed"):
+        assert f"discover_stream/{kind}" in inside
+    assert any(name.endswith(".j2") for name in inside)
+
+
+def test_wheel_says_what_it_is(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (folder,) = {name.split("/")[0] for name in names if ".dist-info/" in name}
+        said = archive.read(f"{folder}/METADATA").decode()
+        assert "discover = discover_stream.app.cli:main" in archive.read(f"{folder}/entry_points.txt").decode()
+    assert "License-Expression: Apache-2.0" in said
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+def test_unpacked_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    place = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(place)
+    program = f"""
+import sys
+sys.path = [entry for entry in sys.path if entry != {str(ROOT)!r}]
+sys.meta_path = [f for f in sys.meta_path if "editable" not in str(f).lower()]
+sys.path.insert(0, {str(place)!r})
+import actors, topics, discover_stream
+for package in (actors, topics, discover_stream):
+    assert package.__file__.startswith({str(place)!r}), package.__file__
+from discover_stream.codec.model import load_codec
+from discover_stream.semantics.labels import builtin_tasks
+from discover_stream.app import cli
+assert set(builtin_tasks()) >= {{"vehicles", "pedestrians", "everything"}}
+load_codec()
+"""
+    ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr[-2000:]
+
+
+def test_console_script_is_installed() -> None:
+    (script,) = metadata.entry_points(group="console_scripts", name="discover")
+    assert callable(script.load())
+
+
+def test_every_dependency_is_pinned_within_its_range() -> None:
+    pinned = pins()
+    for requirement in requirements():
+        name = canonicalize_name(requirement.name)
+        assert name in pinned, f"{requirement.name} is not in constraints.txt; run make freeze"
+        assert requirement.specifier.contains(pinned[name], prereleases=True), f"{requirement}: pin {pinned[name]}"
+
+
+def test_dependencies_are_ranges() -> None:
+    for requirement in requirements():
+        assert requirement.specifier, f"{requirement} has no lower bound"
+        assert all(bound.operator != "==" for bound in requirement.specifier), f"{requirement} is a pin"
+        assert requirement.url is None
+
+
+FORBIDDEN = {
+    "a path of one machine": re.compile(r"(?:^|[^A-Za-z0-9_.~-])/(?:work|farm|root|home|Users)/"),
+    "an address of a package index": re.compile(
+        r"https?://[^\s\"']*(?:pypi|pythonhosted|/simple\b|download\.pytorch\.org|\.whl\b)|--(?:extra-)?index-url"
+    ),
+}
+
+
+@pytest.mark.parametrize("what", FORBIDDEN)
+def test_no_tracked_file_names(what: str) -> None:
+    found = []
+    for path in tracked_files():
+        if path == Path(__file__).resolve():
+            continue
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        found += [
+            f"{path.relative_to(ROOT)}:{number}: {line.strip()[:120]}"
+            for number, line in enumerate(lines, 1)
+            if FORBIDDEN[what].search(line)
+        ]
+    assert not found, f"{what}:\n" + "\n".join(found)
+
+
+def test_weights_stay_small() -> None:
+    sizes = {
+        path.relative_to(ROOT).as_posix(): path.stat().st_size
+        for path in tracked_files()
+        if path.suffix in {".safetensors", ".onnx", ".pt", ".pth", ".h5", ".npz"}
+    }
+    assert sizes
+    assert sum(sizes.values()) <= MAX_WEIGHTS, sizes
+
+
+def test_no_file_is_long() -> None:
+    lengths = {
+        path.relative_to(ROOT).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for package in PACKAGES
+        for path in (ROOT / package).rglob("*.py")
+    }
+    too_long = {name: count for name, count in lengths.items() if count > MAX_LINES and name not in LONGER_FILES}
+    assert not too_long
+    assert all(lengths.get(name, 0) > MAX_LINES for name in LONGER_FILES), "an exception is no longer needed"
+
+
+@pytest.mark.parametrize("target", ["demo", "test", "setup", "lint", "format", "types", "wheel", "clean"])
+def test_make_knows(target: str) -> None:
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_package_folders_only_hold_known_kinds_of_files() -> None:
+    """Otherwise a new kind of data would be left out of the wheel and of the check on it."""
+    strange = [
+        path.relative_to(ROOT).as_posix()
+        for path in tracked_files()
+        if path.relative_to(ROOT).parts[0] in PACKAGES and path.suffix not in CODE_OR_DATA
+    ]
+    assert not strange

@@ -65,9 +65,7 @@ def task_spec(name: str, settings: CatalogueSettings = DEFAULT_SETTINGS) -> Topi
     )
 
 
-def catalogue(
-    tasks: Iterable[str] = (), settings: CatalogueSettings = DEFAULT_SETTINGS
-) -> tuple[TopicSpec, ...]:
+def catalogue(tasks: Iterable[str] = (), settings: CatalogueSettings = DEFAULT_SETTINGS) -> tuple[TopicSpec, ...]:
     """Every topic that a system with these tasks needs."""
     count = settings.partitions
     fixed = (
@@ -79,9 +77,7 @@ def catalogue(
             compacted=True,
             purpose="plates, immutable by camera/plate, and the latest of each camera",
         ),
-        TopicSpec(
-            STATE, count, compacted=True, purpose="what each stage needs to restart, by stage-partition"
-        ),
+        TopicSpec(STATE, count, compacted=True, purpose="what each stage needs to restart, by stage-partition"),
         TopicSpec(
             LABELS,
             1,
@@ -90,8 +86,6 @@ def catalogue(
         ),
         # Never expires: it answers since when a task has been grounded, for as long as an archive is kept.
         TopicSpec(TASKS, count, purpose="starts and stops of tasks, by task, in every partition of cameras"),
-        TopicSpec(
-            DEAD, count, retention=settings.dead, purpose="records that could not be processed, and why"
-        ),
+        TopicSpec(DEAD, count, retention=settings.dead, purpose="records that could not be processed, and why"),
     )
     return fixed + tuple(task_spec(name, settings) for name in dict.fromkeys(tasks))

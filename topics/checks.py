@@ -34,9 +34,7 @@ def check_group(group: str) -> None:
 def check_partition(spec: TopicSpec, partition: int) -> None:
     """Raise UnknownTopic for a partition that the topic does not have."""
     if not 0 <= partition < spec.partitions:
-        raise UnknownTopic(
-            f"topic {spec.name}: there is no partition {partition}, only 0 to {spec.partitions - 1}"
-        )
+        raise UnknownTopic(f"topic {spec.name}: there is no partition {partition}, only 0 to {spec.partitions - 1}")
 
 
 def transactional_id(stage: str, partition: int) -> str:

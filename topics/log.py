@@ -58,7 +58,7 @@ class OffsetOutOfRange(LogError):
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """How long records stay: the older rule of both wins, and None sets no bound.
+    """How long records stay: until the first of both bounds is reached; None sets no bound.
 
     `age_ns` counts from the append time; `max_bytes` bounds keys and values of one partition.
     """
@@ -185,7 +185,8 @@ class Stage(Protocol):
         """Count, durably and at once, that work on a record begins; the count, from 1.
 
         It survives the death of the process, so a count of three at a restart means that the record
-        was begun twice before and never finished. Cleared by a commit past the offset. Raises Fenced.
+        was begun twice before and never finished. Cleared by a commit past the offset. Raises Fenced, and
+        LogError inside a transaction (call it before).
         """
 
     def close(self) -> None:
@@ -238,9 +239,7 @@ class Log(Protocol):
     def topics(self) -> tuple[TopicSpec, ...]:
         """All topics, by name."""
 
-    def append(
-        self, topic: str, key: str | None, value: bytes | None, *, partition: int | None = None
-    ) -> int:
+    def append(self, topic: str, key: str | None, value: bytes | None, *, partition: int | None = None) -> int:
         """Append one record on its own, outside any stage; its offset.
 
         Not protected against zombies or repeated calls: what must be exactly once goes through a stage.

@@ -58,6 +58,19 @@ class GapMessage(Message, frozen=True, kw_only=True, tag="gap"):
     frames: Count = 0
 
 
+class EndMessage(Message, frozen=True, kw_only=True, tag="end"):
+    """A finite source of a camera was read to its end at capture time `at_ns`.
+
+    `next_seq` is how far the camera's numbers have come; `problem` tells in one line what of the source could
+    not be read, None where everything could.
+    """
+
+    camera: Name
+    next_seq: Count
+    at_ns: int
+    problem: Reason | None = None
+
+
 class LabelSetMessage(Message, frozen=True, kw_only=True, tag="label-set"):
     """One version of a task's label set, with the words it came from."""
 
@@ -93,10 +106,18 @@ class TaskRecord(Message, frozen=True, kw_only=True, tag="task"):
 
 
 class IngestState(Message, frozen=True, kw_only=True, tag="ingest-state"):
-    """Where ingest of one camera goes on: the next sequence number, and the last capture time if any."""
+    """Where ingest of one camera goes on: the next sequence number, and the last capture time if any.
+
+    `source` says which input the position belongs to: its first frame got the number `base_seq`, its time 0 is
+    `origin_ns`, and `ended` is set once it was read to its end.
+    """
 
     next_seq: Count = 0
     last_capture_ns: int | None = None
+    source: str = ""
+    base_seq: Count = 0
+    origin_ns: int = 0
+    ended: bool = False
 
 
 class CameraState(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,7 +148,7 @@ class DeadMessage(Message, frozen=True, kw_only=True, tag="dead"):
 
 
 AnyMessage = (
-    FrameMessage | GapMessage | LabelSetMessage | TaskRecord | IngestState | EncodeState | DeadMessage
+    FrameMessage | GapMessage | EndMessage | LabelSetMessage | TaskRecord | IngestState | EncodeState | DeadMessage
 )
 M = TypeVar("M", bound=Message)
 

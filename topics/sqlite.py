@@ -9,10 +9,13 @@ What a commit guarantees:
   keeps those too, at the price of one flush (milliseconds on an SSD) per transaction. Normal is the
   default because frames of a live camera are lost for as long as the power is gone anyway, and because
   stages stay exactly once either way: what they commit together is kept or lost together. A subscriber
-  that stored a position the log no longer has is told so (OffsetOutOfRange).
+  that stored positions elsewhere may then stand beyond the end, and is told so (OffsetOutOfRange) unless
+  the log has grown past that position again: choose "full" where that matters.
 
 Writers of all processes take turns on one write lock; a transaction holds it only while it commits,
-never while its block runs. Readers never wait for writers.
+never while its block runs. Readers never wait for writers. Beside the file lie its ``-wal``, ``-shm`` and
+``-lock``: copy a log only while nothing has it open. Removed records leave room for new ones; the file
+does not shrink.
 """
 
 from __future__ import annotations
@@ -107,9 +110,7 @@ class SqliteLog:
         """See `topics.log.Log.topics`."""
         return tuple(topic.spec for topic in self._load().values())
 
-    def append(
-        self, topic: str, key: str | None, value: bytes | None, *, partition: int | None = None
-    ) -> int:
+    def append(self, topic: str, key: str | None, value: bytes | None, *, partition: int | None = None) -> int:
         """See `topics.log.Log.append`."""
         outgoing = self._outgoing(topic, key, value, partition)
         with self._file.writing() as connection:
@@ -164,9 +165,7 @@ class SqliteLog:
         """See `topics.log.Log.committed`."""
         part = self._topic(topic).part(partition)
         with self._file.reading() as connection:
-            row = connection.execute(
-                "SELECT next FROM offsets WHERE grp=? AND part=?", (group, part)
-            ).fetchone()
+            row = connection.execute("SELECT next FROM offsets WHERE grp=? AND part=?", (group, part)).fetchone()
         return None if row is None else int(row[0])
 
     def trim(self, topic: str, partition: int, before_offset: int) -> int:
@@ -238,9 +237,7 @@ class SqliteLog:
         held = self.bounds(topic, partition)
         return held.start if start == "earliest" else held.end
 
-    def _outgoing(
-        self, topic: str, key: str | None, value: bytes | None, partition: int | None
-    ) -> rows.Outgoing:
+    def _outgoing(self, topic: str, key: str | None, value: bytes | None, partition: int | None) -> rows.Outgoing:
         found = self._topic(topic)
         number = place(found.spec, key, value, partition)
         return rows.Outgoing(found.parts[number], found.spec.compacted, key, value)
@@ -255,8 +252,7 @@ class SqliteLog:
     def _load(self) -> dict[str, Topic]:
         with self._file.reading() as connection:
             specs = connection.execute(
-                "SELECT name, partitions, keyed, compacted, age_ns, max_bytes, purpose "
-                "FROM topics ORDER BY name"
+                "SELECT name, partitions, keyed, compacted, age_ns, max_bytes, purpose FROM topics ORDER BY name"
             ).fetchall()
             parts: dict[str, list[int]] = {}
             for name, part in connection.execute("SELECT topic, id FROM partitions ORDER BY topic, number"):

@@ -152,9 +152,7 @@ class LogFile:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise LogError(
-                f"log {path}: its folder cannot be made ({error.strerror}); name another path"
-            ) from error
+            raise LogError(f"log {path}: its folder cannot be made ({error.strerror}); name another path") from error
         with self._explained():
             self._retry(self._prepare)
 
@@ -228,9 +226,7 @@ class LogFile:
                 self._handles.popitem()[1].close()
 
     def _connect(self) -> _Handle:
-        connection = sqlite3.connect(
-            self.path, timeout=self._busy_s, isolation_level=None, check_same_thread=False
-        )
+        connection = sqlite3.connect(self.path, timeout=self._busy_s, isolation_level=None, check_same_thread=False)
         try:
             connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
             connection.execute("PRAGMA journal_mode=WAL")
@@ -271,6 +267,7 @@ class LogFile:
             return
         connection = sqlite3.connect(self.path, timeout=self._busy_s, isolation_level=None)
         try:
+            connection.execute("BEGIN")  # one view: another process may be creating the log right now
             application, version = self._identity(connection)
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
         finally:

@@ -47,9 +47,7 @@ def append(connection: sqlite3.Connection, outgoing: Iterable[Outgoing], now_ns:
     offsets: list[int] = []
     for part, group in groupby(sorted(outgoing, key=lambda item: item.part), key=lambda item: item.part):
         items = list(group)  # sorting is stable, so the order within a partition is the caller's
-        first, last_ns = connection.execute(
-            "SELECT next, last_ns FROM partitions WHERE id=?", (part,)
-        ).fetchone()
+        first, last_ns = connection.execute("SELECT next, last_ns FROM partitions WHERE id=?", (part,)).fetchone()
         at_ns = max(now_ns, last_ns)  # a clock set back must not break the order of times
         connection.executemany(
             "INSERT INTO records(id, at_ns, key, value) VALUES(?, ?, ?, ?)",
@@ -106,9 +104,7 @@ def offset_at(connection: sqlite3.Connection, part: int, at_ns: int, rule: TimeR
     return fallback if found is None else int(found) - base
 
 
-def expired_below(
-    connection: sqlite3.Connection, part: int, oldest_ns: int | None, max_bytes: int | None
-) -> int:
+def expired_below(connection: sqlite3.Connection, part: int, oldest_ns: int | None, max_bytes: int | None) -> int:
     """The offset below which a partition's records are older than `oldest_ns`, or beyond `max_bytes`."""
     before = bounds(connection, part).start
     if oldest_ns is not None:
@@ -174,7 +170,5 @@ def compact(connection: sqlite3.Connection, part: int, now_ns: int, limit: int) 
 def first_hidden(connection: sqlite3.Connection, part: int) -> int | None:
     """The row of the oldest record below the start of a partition, if one is left."""
     span = (row_id(part, 0), row_id(part, bounds(connection, part).start))
-    found: int | None = connection.execute(
-        "SELECT min(id) FROM records WHERE id>=? AND id<?", span
-    ).fetchone()[0]
+    found: int | None = connection.execute("SELECT min(id) FROM records WHERE id>=? AND id<?", span).fetchone()[0]
     return found

@@ -128,6 +128,8 @@ class SqliteStage:
 
     def record_attempt(self, topic: str, partition: int, offset: int) -> int:
         """See `topics.log.Stage.record_attempt`."""
+        if self._busy:
+            raise LogError(f"stage {self._id}: count an attempt before its transaction begins, not inside")
         place = (self.group, self._find_part(topic, partition), offset)
         with self._file.writing() as connection:
             self._check_lease(connection)
@@ -136,9 +138,7 @@ class SqliteStage:
                 "ON CONFLICT(grp, part, offset) DO UPDATE SET count=count+1",
                 place,
             )
-            row = connection.execute(
-                "SELECT count FROM attempts WHERE grp=? AND part=? AND offset=?", place
-            ).fetchone()
+            row = connection.execute("SELECT count FROM attempts WHERE grp=? AND part=? AND offset=?", place).fetchone()
             return int(row[0])
 
     def close(self) -> None:

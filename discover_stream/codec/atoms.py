@@ -38,14 +38,14 @@ def cell_grid(width: int, height: int) -> tuple[int, int]:
 
 
 def cells_of(box: Box, rows: int, columns: int) -> tuple[slice, slice]:
-    """The cells that a box touches, as slices of rows and columns; empty for a box outside."""
-    top = max(0, math.floor(box.y0 / CELL))
-    left = max(0, math.floor(box.x0 / CELL))
-    bottom = min(rows, math.ceil(box.y1 / CELL))
-    right = min(columns, math.ceil(box.x1 / CELL))
-    if box.area <= 0:
+    """The cells that a box touches, as slices of rows and columns; empty for a box outside or without a number."""
+    cut = box.clipped(columns * CELL, rows * CELL)
+    if not (cut.x0 < cut.x1 and cut.y0 < cut.y1):
         return slice(0, 0), slice(0, 0)
-    return slice(top, max(top, bottom)), slice(left, max(left, right))
+    return (
+        slice(math.floor(cut.y0 / CELL), math.ceil(cut.y1 / CELL)),
+        slice(math.floor(cut.x0 / CELL), math.ceil(cut.x1 / CELL)),
+    )
 
 
 def plan_atoms(regions: Mapping[str, Sequence[Region]], width: int, height: int) -> tuple[AtomPlan, ...]:
@@ -64,7 +64,10 @@ def plan_atoms(regions: Mapping[str, Sequence[Region]], width: int, height: int)
     """
     rows, columns = cell_grid(width, height)
     tasks = sorted(regions)
-    boxes = sorted({r.box for task in tasks for r in regions[task]}, key=lambda b: (b.area, b.y0, b.x0, b.y1, b.x1))
+    # What lies beyond the picture's edge, in the padding of the last cells, is not part of a box.
+    inside = {task: [region.box.clipped(width, height) for region in regions[task]] for task in tasks}
+    valid = {box for task in tasks for box in inside[task] if box.area > 0}
+    boxes = sorted(valid, key=lambda b: (b.area, b.y0, b.x0, b.y1, b.x1))
     owner = np.full((rows, columns), -1, dtype=np.int64)
     for index in range(len(boxes) - 1, -1, -1):
         owner[cells_of(boxes[index], rows, columns)] = index
@@ -72,12 +75,14 @@ def plan_atoms(regions: Mapping[str, Sequence[Region]], width: int, height: int)
     covered = np.zeros((rows, columns), dtype=object)
     for bit, task in enumerate(tasks):
         cover = np.zeros((rows, columns), dtype=bool)
-        for region in regions[task]:
-            cover[cells_of(region.box, rows, columns)] = True
+        for box in inside[task]:
+            if box.area > 0:
+                cover[cells_of(box, rows, columns)] = True
         covered[cover] += 1 << bit
-    kinds = sorted({(o, c) for o, c in zip(owner.ravel().tolist(), covered.ravel().tolist(), strict=True) if c})
-    plans = []
-    for own, bits in kinds:
-        members = tuple(task for bit, task in enumerate(tasks) if bits >> bit & 1)
-        plans.append(AtomPlan(members, np.asarray((owner == own) & (covered == bits), dtype=bool)))
-    return tuple(plans)
+    cells = list(zip(owner.ravel().tolist(), covered.ravel().tolist(), strict=True))
+    kinds = {kind: number for number, kind in enumerate(sorted({cell for cell in cells if cell[1]}))}
+    numbers = np.array([kinds.get(cell, -1) for cell in cells]).reshape(rows, columns)
+    return tuple(
+        AtomPlan(tuple(task for bit, task in enumerate(tasks) if bits >> bit & 1), numbers == number)
+        for (_, bits), number in kinds.items()
+    )

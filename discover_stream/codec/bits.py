@@ -12,6 +12,7 @@ class BitWriter:
     """Collects bits, most significant first; `bytes()` pads the last byte with zeros."""
 
     def __init__(self) -> None:
+        self._whole = bytearray()
         self._value = 0
         self._count = 0
 
@@ -25,6 +26,10 @@ class BitWriter:
             raise ValueError(f"{value} does not fit {bits} bits")
         self._value = (self._value << bits) | value
         self._count += bits
+        # Whole bytes leave at once: shifting one ever longer integer would take quadratic time.
+        whole, self._count = divmod(self._count, 8)
+        self._whole += (self._value >> self._count).to_bytes(whole, "big")
+        self._value &= (1 << self._count) - 1
 
     def put_gamma(self, value: int) -> None:
         """Append an integer >= 1 in Elias gamma code (2 log2 + 1 bits)."""
@@ -35,25 +40,25 @@ class BitWriter:
     def bytes(self) -> bytes:
         """All bits so far, zero-padded to whole bytes."""
         padding = -self._count % 8
-        return (self._value << padding).to_bytes((self._count + padding) // 8, "big")
+        return bytes(self._whole) + (self._value << padding).to_bytes((self._count + padding) // 8, "big")
 
 
 class BitReader:
     """Takes bits from bytes; every read beyond the end raises `BitstreamError`."""
 
     def __init__(self, data: bytes) -> None:
-        self._value = int.from_bytes(data, "big")
-        self._size = len(data)
-        self._left = len(data) * 8
+        self._data = data
+        self._position = 0
 
     def take(self, bits: int) -> int:
         """The next `bits` bits as an unsigned integer."""
-        if bits > self._left:
-            raise BitstreamError("the side information ends too early")
-        self._left -= bits
-        value = self._value >> self._left
-        self._value &= (1 << self._left) - 1
-        return value
+        end = self._position + bits
+        if end > 8 * len(self._data):
+            raise BitstreamError("the side information or a mask ends too early")
+        # Only the bytes that hold these bits are touched: the cost of a read does not grow with the data.
+        held = int.from_bytes(self._data[self._position // 8 : -(-end // 8)], "big")
+        self._position = end
+        return held >> -end % 8 & (1 << bits) - 1
 
     def take_gamma(self, limit: int) -> int:
         """The next Elias gamma integer, at most `limit`."""
@@ -73,14 +78,14 @@ class BitReader:
         Raises:
             BitstreamError: they are not.
         """
-        padding = self._left % 8
-        if self._value >> (self._left - padding):
+        begun = -(-self._position // 8)
+        if self._position % 8 and self._data[begun - 1] & (1 << -self._position % 8) - 1:
             raise BitstreamError("padding bits are not zero")
-        return self._size - self._left // 8
+        return begun
 
     def finish(self) -> None:
         """Check that only the zero padding of the last byte is left."""
-        if self._left >= 8 or self._value:
+        if self.consumed_bytes() != len(self._data):
             raise BitstreamError("the side information is longer than what it describes")
 
 

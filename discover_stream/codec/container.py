@@ -134,7 +134,8 @@ class DsvWriter:
     """Writes a `.dsv` file; a context manager.
 
     Every frame is handed to the operating system before `write` returns. Leaving the context with an
-    exception leaves the file without its end record: all its frames can be read.
+    exception leaves the file without its end record: all its frames can be read. `broken` tells that the
+    disk refused a write and the file was closed there.
 
     Raises:
         InputError: the file cannot be made or written; the message names it.
@@ -150,7 +151,13 @@ class DsvWriter:
         except OSError as error:
             raise _refused(self.path, error) from error
         self._good = 0
+        self.broken = False
         self._append(start)
+
+    @property
+    def info(self) -> StreamInfo:
+        """What the stream is about."""
+        return self._framer.info
 
     @property
     def frames(self) -> int:
@@ -191,6 +198,7 @@ class DsvWriter:
             with contextlib.suppress(OSError):
                 self._file.truncate(self._good)
             self._file.close()
+            self.broken = True
             raise _refused(self.path, error, kept) from error
         self._good += len(data)
 

@@ -1,11 +1,12 @@
-"""Integers to bytes and back: ANS coding (the `constriction` library) with tables that ship as integers.
+"""Integers to bytes and back: range coding (the `constriction` library) with tables that ship as integers.
 
 Both sides know the table of every symbol before the first one is decoded (see `exact`), so symbols
 are coded table by table: one library call per table in use, none per symbol.
 
-A coder string is the coder's 32-bit words, least significant byte first, without the trailing zero
-bytes: at most one byte is spent on ending a string. Values beyond a table are coded as the table's
-last entry (the escape) and follow, 16 bits each, after all other symbols of the string.
+A coder string is a binary fraction, most significant byte first: the shortest one that lies in the
+interval of its symbols. It ends without zero bytes, and ending it costs at most two bytes. (The
+library's ANS coder would take about three: it starts from 24 bits.) Values beyond a table are coded
+as the table's last entry (the escape) and follow, 16 bits each, after all other symbols of the string.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ PRECISION = 16
 
 ESCAPE_BITS = 16
 LIMIT = 2 ** (ESCAPE_BITS - 1)
-"""Symbols are -32768..32767."""
+"""Symbols are -32767..32767."""
 
 Integers = npt.NDArray[np.int64]
 
@@ -62,7 +63,12 @@ class SymbolCoder:
             constriction.stream.model.Categorical(row[:length].astype(np.float64) / 2**PRECISION, perfect=False)
             for row, length in zip(tables.frequencies, tables.lengths, strict=True)
         ]
+        self._fewest = PRECISION - np.log2(tables.frequencies.max(axis=1).astype(np.float64))
         self._raw = constriction.stream.model.Uniform(2**ESCAPE_BITS)
+
+    def fewest_bits(self, tables: npt.NDArray[np.integer[Any]]) -> float:
+        """Bits of the most probable symbols with these tables: what no honest string falls far below."""
+        return float(self._fewest[tables].sum())
 
     def encode(self, symbols: Integers, tables: npt.NDArray[np.integer[Any]]) -> bytes:
         """Code `symbols` (n,), the i-th with table `tables[i]`.
@@ -81,15 +87,14 @@ class SymbolCoder:
         escape = self._lengths[sorted_tables] - 1
         escaped = (entries < 0) | (entries >= escape)
         entries = np.where(escaped, escape, entries).astype(np.int32)
-        coder = constriction.stream.stack.AnsCoder()
-        # The coder is a stack: what is decoded first is pushed last.
-        if escaped.any():
-            coder.encode_reverse((values[escaped] + LIMIT).astype(np.int32), self._raw)
+        coder = constriction.stream.queue.RangeEncoder()
         used, starts = np.unique(sorted_tables, return_index=True)
         ends = [*starts[1:], len(entries)]
-        for table, start, end in reversed(list(zip(used, starts, ends, strict=True))):
-            coder.encode_reverse(entries[start:end], self._models[table])
-        return bytes(coder.get_compressed().astype("<u4").tobytes().rstrip(b"\0"))
+        for table, start, end in zip(used, starts, ends, strict=True):
+            coder.encode(entries[start:end], self._models[table])
+        if escaped.any():
+            coder.encode((values[escaped] + LIMIT).astype(np.int32), self._raw)
+        return _shortest(coder)
 
     def decode(self, data: bytes, tables: npt.NDArray[np.integer[Any]]) -> Integers:
         """The symbols (n,) that were coded with these tables.
@@ -101,21 +106,40 @@ class SymbolCoder:
             if data:
                 raise BitstreamError(f"{len(data)} bytes where an empty string was expected")
             return np.zeros(0, dtype=np.int64)
-        if data.endswith(b"\0"):
-            raise BitstreamError("a coder string ends in a zero byte")
-        words = np.frombuffer(data + b"\0" * (-len(data) % 4), dtype="<u4").astype(np.uint32)
-        coder = constriction.stream.stack.AnsCoder(words)
+        words = np.frombuffer(data + b"\0" * (-len(data) % 4), dtype=">u4").astype(np.uint32)
+        coder = constriction.stream.queue.RangeDecoder(words)
         order = np.argsort(tables, kind="stable")
         sorted_tables = tables[order].astype(np.int64)
         used, counts = np.unique(sorted_tables, return_counts=True)
-        parts = [coder.decode(self._models[table], int(count)) for table, count in zip(used, counts, strict=True)]
-        entries = np.concatenate(parts).astype(np.int64)
-        values = entries + self._offsets[sorted_tables]
-        escaped = entries == self._lengths[sorted_tables] - 1
-        if escaped.any():
-            values[escaped] = coder.decode(self._raw, int(escaped.sum())).astype(np.int64) - LIMIT
-        if not coder.is_empty():
-            raise BitstreamError("bytes are left over after the last symbol")
+        try:
+            entries = np.concatenate(
+                [coder.decode(self._models[table], int(count)) for table, count in zip(used, counts, strict=True)]
+            )
+            escaped = entries == self._lengths[sorted_tables] - 1
+            values = entries + self._offsets[sorted_tables]
+            if escaped.any():
+                values[escaped] = coder.decode(self._raw, int(escaped.sum())).astype(np.int64) - LIMIT
+        except AssertionError:
+            # The library's way to say that the fraction lies in no symbol's interval.
+            raise BitstreamError("a coder string is not a coding of anything") from None
         symbols = np.empty(len(values), dtype=np.int64)
         symbols[order] = values
+        # Symbols have one code. This finds cut and padded strings, and costs little beside decoding.
+        if self.encode(symbols, tables) != data:
+            raise BitstreamError("a coder string is not the coding of its symbols; bytes are missing or left over")
         return symbols
+
+
+def _shortest(coder: Any) -> bytes:
+    """The shortest fraction in a range encoder's interval, as bytes without trailing zeros."""
+    position, (lower, span) = coder.pos()
+    size = 4 * position + 8
+    point = int.from_bytes(coder.get_compressed().astype(">u4").tobytes().ljust(size, b"\0"), "big")
+    # The library gives the interval's lower end by its last 64 bits, and some point of the interval.
+    start = point - (point - lower) % 2**64
+    for dropped in range(8, -1, -1):
+        unit = 256**dropped
+        rounded = -(-start // unit) * unit
+        if rounded < start + span:
+            return rounded.to_bytes(size, "big").rstrip(b"\0")
+    raise AssertionError("unreachable: the start itself lies in the interval")

@@ -79,14 +79,25 @@ class ScaleBranch(nn.Module):
 
 
 def export_branch(branch: ScaleBranch) -> dict[str, Tensor]:
-    """The branch's weights as int32 tensors on the grid: weights in 2**-12, biases in 2**-20."""
+    """The branch's weights as int32 tensors on the grid: weights in 2**-12, biases in 2**-20.
+
+    Raises:
+        ValueError: a weight is not finite or does not fit.
+    """
+
+    def on_grid(values: Tensor, units: float) -> Tensor:
+        scaled = (values.detach().double() * units).round()
+        if not bool((scaled.abs() < 2**31).all()):
+            raise ValueError("a weight of the scale branch is not finite or does not fit 32 bits on its grid")
+        return scaled.to(torch.int32)
+
     exported: dict[str, Tensor] = {}
     product = 2.0 ** (WEIGHT_BITS + ACTIVATION_BITS)
     for name in ("first", "second", "third"):
         layer = cast(nn.Linear, getattr(branch, name))
-        exported[f"{name}.weight"] = (layer.weight.detach().double() * 2**WEIGHT_BITS).round().to(torch.int32)
-        exported[f"{name}.bias"] = (layer.bias.detach().double() * product).round().to(torch.int32)
-    exported["quality.bias"] = (branch.bias.detach().double() * product).round().to(torch.int32)
+        exported[f"{name}.weight"] = on_grid(layer.weight, 2.0**WEIGHT_BITS)
+        exported[f"{name}.bias"] = on_grid(layer.bias, product)
+    exported["quality.bias"] = on_grid(branch.bias, product)
     return exported
 
 

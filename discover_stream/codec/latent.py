@@ -12,11 +12,16 @@ from torch import Tensor
 
 from discover_stream.codec.atoms import CellMask
 from discover_stream.codec.bits import BitReader, BitWriter
+from discover_stream.codec.entropy import LIMIT
 from discover_stream.codec.mask import bounds_of, read_mask, write_mask
 from discover_stream.codec.model import CodecModel
 from discover_stream.codec.network import checkerboard
+from discover_stream.types import BitstreamError
 
 Integers = npt.NDArray[np.int64]
+
+COARSE_SLACK_BITS = 256
+"""What a coarse string may fall short of half its least information; see `decode_coarse`."""
 
 HALO = 1
 """Cells of coarse features that an atom sees around its rectangle: the context network's reach."""
@@ -62,6 +67,10 @@ def decode_coarse(model: CodecModel, data: bytes, rows: int, columns: int) -> In
     """
     channels = model.medians.shape[0]
     tables = np.repeat(np.arange(channels), rows * columns)
+    # The picture's size is a claim until here. A few bytes must not make the decoder work on a huge one:
+    # half the least information of its symbols is asked for, less slack for what ends a string.
+    if 8 * len(data) + COARSE_SLACK_BITS < model.z_coder.fewest_bits(tables) / 2:
+        raise BitstreamError(f"a coarse atom of {len(data)} bytes cannot describe a picture of this size")
     return model.z_coder.decode(data, tables).reshape(channels, rows, columns)
 
 
@@ -138,7 +147,7 @@ def encode_atom(model: CodecModel, coarse: CoarseState, scaled: Tensor, mask: Ce
     residuals = torch.zeros_like(target)
 
     def residual_of(channels: slice, mean: Tensor, second: bool) -> Tensor:
-        residual = (target[:, channels] - mean).round()
+        residual = (target[:, channels] - mean).round().clamp(1 - LIMIT, LIMIT - 1)
         residuals[:, channels] = torch.where(anchors != second, residual, residuals[:, channels])
         return residual
 

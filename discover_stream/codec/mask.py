@@ -63,14 +63,16 @@ def read_mask(reader: BitReader, rows: int, columns: int) -> CellMask:
         return mask
     size = height * width
     inside = np.zeros(size, dtype=bool)
-    position, value = 0, True
+    position, value, first = 0, True, True
     while position < size:
         length = reader.take_gamma(size + 1) - 1
-        if (length == 0 and position > 0) or position + length > size:
+        if (length == 0 and not first) or position + length > size:
             raise BitstreamError("an atom's runs do not fit its rectangle")
         inside[position : position + length] = value
         position += length
-        value = not value
+        value, first = not value, False
+    if inside.all():
+        raise BitstreamError("an atom's full rectangle is written as runs")
     mask[top : top + height, left : left + width] = inside.reshape(height, width)
     if not inside.any() or bounds_of(mask) != (slice(top, top + height), slice(left, left + width)):
         raise BitstreamError("an atom's rectangle is larger than its cells")

@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from discover_stream.codec.entropy import SymbolCoder, SymbolTables
-from discover_stream.codec.exact import ExactScales
+from discover_stream.codec.exact import SCALE_LEVELS, ExactScales
 from discover_stream.codec.network import CodecConfig, CodecNetwork
 from discover_stream.types import InputError
 
@@ -90,30 +91,36 @@ def load_codec(path: Path | None = None) -> CodecModel:
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise InputError(f"{file}: no codec weights here; reinstall the package or name a file") from None
-    except (SafetensorError, KeyError, TypeError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{file}: not readable as codec weights ({error}); fetch the file again") from None
+    try:
+        return _assemble(config, tensors, digest)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{file}: weights of another structure ({reason}); use the version they were made for"
+        ) from None
+
+
+def _assemble(config: dict[str, Any], tensors: dict[str, Tensor], digest: bytes) -> CodecModel:
     config["groups"] = tuple(config["groups"])
     network = CodecNetwork(CodecConfig(**config))
     weights = {k.removeprefix("network."): v.float() for k, v in tensors.items() if k.startswith("network.")}
-    try:
-        network.load_state_dict(weights, strict=True)
-    except RuntimeError as error:
-        raise InputError(f"{file}: weights of another network structure ({str(error).splitlines()[0]})") from None
+    network.load_state_dict(weights, strict=True)
     network.requires_grad_(False).eval()
     branch = {k.removeprefix("scales."): v for k, v in tensors.items() if k.startswith("scales.")}
 
-    def tables(name: str) -> SymbolTables:
-        return SymbolTables(
-            tensors[f"{name}.frequencies"].numpy(),
-            tensors[f"{name}.lengths"].numpy(),
-            tensors[f"{name}.offsets"].numpy(),
-        )
+    def tables(name: str, count: int) -> SymbolTables:
+        frequencies, lengths, offsets = (tensors[f"{name}.{part}"] for part in ("frequencies", "lengths", "offsets"))
+        if not len(frequencies) == len(lengths) == len(offsets) == count:
+            raise ValueError(f"{len(frequencies)} tables for {name}, {count} are needed")
+        return SymbolTables(frequencies.numpy(), lengths.numpy(), offsets.numpy())
 
     return CodecModel(
         network=network.to(memory_format=torch.channels_last),
         scales=ExactScales(branch),
-        y_coder=SymbolCoder(tables("y")),
-        z_coder=SymbolCoder(tables("z")),
-        medians=tensors["medians"].view(-1, 1, 1),
+        y_coder=SymbolCoder(tables("y", SCALE_LEVELS)),
+        z_coder=SymbolCoder(tables("z", network.config.z_channels)),
+        medians=tensors["medians"].view(network.config.z_channels, 1, 1),
         digest=digest,
     )

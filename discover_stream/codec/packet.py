@@ -39,6 +39,9 @@ MAX_PIXELS = 2**25
 MAX_TASKS = 63
 MAX_REGIONS = 4096
 MAX_ATOMS = 16384
+MAX_LABEL = 2**15 - 1
+MAX_TRACK = 2**31 - 1
+MODEL_BYTES = 3
 SCORE_BITS = 6
 CAPTURE_BITS = 64
 SIDE_BITS = 13
@@ -156,7 +159,7 @@ def _write_side(packet: Packet) -> bytes:
         writer.put(region.score, SCORE_BITS)
         _put_sized(writer, region.track, TRACK_SIZE_BITS)
         _write_members(writer, [task for task, _ in region.labels], len(packet.tasks))
-        for _, label in region.labels:
+        for _, label in sorted(region.labels):
             _put_sized(writer, label, LABEL_SIZE_BITS)
     writer.put_gamma(len(packet.atoms) + 1)
     for atom in packet.atoms:
@@ -185,8 +188,12 @@ def packet_bytes(packet: Packet) -> bytes:
 
     Raises:
         BitstreamError: the packet is larger than 4 MiB.
-        ValueError: a field does not fit its bits.
+        ValueError: a field does not fit its bits, or there are more regions or atoms than the format allows.
     """
+    if len(packet.regions) > MAX_REGIONS or len(packet.atoms) > MAX_ATOMS or len(packet.model) != MODEL_BYTES:
+        raise ValueError(
+            f"a packet holds at most {MAX_REGIONS} regions, {MAX_ATOMS} atoms and {MODEL_BYTES} bytes of model hash"
+        )
     parts = [
         bytes((packet.quality,)),
         varint(packet.seq),

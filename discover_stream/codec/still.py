@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -24,8 +26,14 @@ from discover_stream.codec.latent import (
 )
 from discover_stream.codec.model import CodecModel
 from discover_stream.codec.packet import (
+    KEY_BITS,
+    MAX_ATOMS,
+    MAX_LABEL,
     MAX_PIXELS,
+    MAX_REGIONS,
     MAX_SIDE,
+    MAX_TASKS,
+    MAX_TRACK,
     Packet,
     PacketAtom,
     PacketRegion,
@@ -53,7 +61,8 @@ def picture_tensor(image: Image) -> Tensor:
     """(H, W, 3) uint8 RGB -> (1, 3, H', W') in 0..1, sides padded to multiples of 64 by the last row and column."""
     height, width = image.shape[:2]
     rows, columns = z_grid(width, height)
-    picture = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float().div_(255)
+    # A copy, since pictures may be read-only (shared memory), which torch does not know.
+    picture = torch.from_numpy(np.array(image, order="C")).permute(2, 0, 1)[None].float().div_(255)
     padded = functional.pad(picture, (0, columns * 64 - width, 0, rows * 64 - height), mode="replicate")
     return padded.contiguous(memory_format=torch.channels_last)
 
@@ -70,23 +79,57 @@ def _check_frame(frame: Frame) -> None:
         )
 
 
-def _packet_regions(
-    regions: Mapping[str, Sequence[Region]], order: Sequence[str], width: int, height: int
-) -> tuple[PacketRegion, ...]:
-    """One record per physical region, shared by the tasks that see the same box and track."""
+def _check_tasks(where: str, regions: Mapping[str, Sequence[Region]], keys: Mapping[str, int]) -> None:
+    if len(regions) > MAX_TASKS:
+        raise InputError(f"{where}: {len(regions)} tasks exceed the bound of {MAX_TASKS}; encode fewer at once")
+    seen: dict[int, str] = {}
+    for task in regions:
+        key = keys.get(task, -1)
+        if not 0 <= key < 2**KEY_BITS:
+            raise InputError(f"{where}: task {task!r} has no key of {KEY_BITS} bits; give it one")
+        if key in seen:
+            raise InputError(f"{where}: tasks {seen[key]!r} and {task!r} share the key {key}; rename one of them")
+        seen[key] = task
+
+
+def _check_region(where: str, task: str, region: Region) -> None:
+    box = region.box
+    if any(math.isnan(value) for value in (region.score, box.x0, box.y0, box.x1, box.y1)):
+        raise InputError(f"{where}: a region of task {task!r} holds a value that is not a number: {region}")
+    if not 0 <= region.label <= MAX_LABEL or not 0 <= region.track <= MAX_TRACK:
+        raise InputError(
+            f"{where}: a region of task {task!r} has label {region.label} and track {region.track},"
+            f" the bounds are {MAX_LABEL} and {MAX_TRACK}"
+        )
+
+
+def _regions_inside(
+    where: str, regions: Mapping[str, Sequence[Region]], width: int, height: int
+) -> dict[str, list[Region]]:
+    """The regions that show in the picture, their boxes as packets carry them: in whole pixels, cut to it."""
+    inside: dict[str, list[Region]] = {}
+    for task, listed in regions.items():
+        inside[task] = []
+        for region in listed:
+            _check_region(where, task, region)
+            cut = region.box.clipped(width, height)
+            if cut.x0 < cut.x1 and cut.y0 < cut.y1:
+                inside[task].append(dataclasses.replace(region, box=whole_pixels(cut, width, height)))
+    return inside
+
+
+def _packet_regions(regions: Mapping[str, Sequence[Region]], order: Sequence[str]) -> tuple[PacketRegion, ...]:
+    """One record per physical region, shared by the tasks that see the same box, score and track."""
     records: list[tuple[Box, int, int, dict[int, int]]] = []
     for position, task in enumerate(order):
         for region in regions[task]:
-            box = whole_pixels(region.box, width, height)
-            if box.area <= 0:
-                continue
             score = round(min(max(region.score, 0.0), 1.0) * SCORE_STEPS)
             for record in records:
-                if record[:3] == (box, score, region.track) and position not in record[3]:
+                if record[:3] == (region.box, score, region.track) and position not in record[3]:
                     record[3][position] = region.label
                     break
             else:
-                records.append((box, score, region.track, {position: region.label}))
+                records.append((region.box, score, region.track, {position: region.label}))
     return tuple(PacketRegion(box, score, track, tuple(labels.items())) for box, score, track, labels in records)
 
 
@@ -115,10 +158,19 @@ def encode_frame(
         InputError: the picture, the quality or the regions are outside the format's bounds.
     """
     _check_frame(frame)
+    where = f"camera {frame.camera}, seq {frame.seq}"
     if not 1 <= quality <= 8:
-        raise InputError(f"quality {quality} is not in 1..8")
+        raise InputError(f"{where}: quality {quality} is not in 1..8")
+    _check_tasks(where, regions, keys)
     height, width = frame.image.shape[:2]
+    regions = _regions_inside(where, regions, width, height)
     order = sorted(regions, key=lambda task: keys[task])
+    records, plans = _packet_regions(regions, order), plan_atoms(regions, width, height)
+    if len(records) > MAX_REGIONS or len(plans) > MAX_ATOMS:
+        raise InputError(
+            f"{where}: {len(records)} regions in {len(plans)} atoms exceed the bounds of {MAX_REGIONS} and"
+            f" {MAX_ATOMS}; keep the regions with the best scores"
+        )
     level = torch.tensor([quality])
     scaled, z = model.network.analyse(picture_tensor(frame.image), level)
     symbols = (z[0] - model.medians).round().clamp(-LIMIT + 1, LIMIT - 1).numpy().astype(np.int64)
@@ -128,7 +180,7 @@ def encode_frame(
             tuple(order.index(task) for task in sorted(plan.tasks, key=lambda task: keys[task])),
             encode_atom(model, coarse, scaled, plan.mask),
         )
-        for plan in plan_atoms(regions, width, height)
+        for plan in plans
     ]
     return Packet(
         model=model.short_hash,
@@ -139,7 +191,7 @@ def encode_frame(
         width=width,
         height=height,
         tasks=tuple(keys[task] for task in order),
-        regions=_packet_regions(regions, order, width, height),
+        regions=records,
         coarse=encode_coarse(model, symbols),
         atoms=tuple(atoms),
     )

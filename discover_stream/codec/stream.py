@@ -102,8 +102,9 @@ def _problems(info: StreamInfo) -> Iterator[str]:
         yield f"a model is named by {MODEL_BYTES} bytes, not by {len(info.model)}"
     if not 1 <= len(info.tasks) <= MAX_TASKS:
         yield f"{len(info.tasks)} tasks; a stream has 1 to {MAX_TASKS}"
-    if len(set(names[1:])) != len(info.tasks):
-        yield "a task occurs twice; name each once"
+    for name in names[1:]:
+        if names[1:].count(name) > 1:
+            yield f"task {name} occurs twice; name each once"
     keys: dict[int, str] = {}
     for task in info.tasks:
         if not 0 <= task.version < 2**32:

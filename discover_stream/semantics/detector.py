@@ -99,9 +99,7 @@ class Residual(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            ConvBlock(channels, channels // 2, 1), ConvBlock(channels // 2, channels, 3)
-        )
+        self.body = nn.Sequential(ConvBlock(channels, channels // 2, 1), ConvBlock(channels // 2, channels, 3))
 
     def forward(self, x: Tensor) -> Tensor:
         """Add what the block learned: (B, C, h, w) -> the same shape."""
@@ -222,14 +220,12 @@ class DetectOptions:
     """How raw outputs become detections."""
 
     long_side: int = 512
-    threshold: float = 0.25
-    iou: float = 0.6
+    threshold: float = 0.3
+    iou: float = 0.5
     limit: int = 300
 
 
-def select(
-    logits: Tensor, boxes: Tensor, plan: Letterbox, size: tuple[int, int], options: DetectOptions
-) -> Detections:
+def select(logits: Tensor, boxes: Tensor, plan: Letterbox, size: tuple[int, int], options: DetectOptions) -> Detections:
     """Threshold and non-maximum suppression for one picture.
 
     Args:

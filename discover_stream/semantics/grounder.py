@@ -36,9 +36,7 @@ NANO_WEIGHTS = ("weights", "nano", "grounder.safetensors")
 class Grounder(Protocol):
     """Finds the regions that label sets name. Stateless: a picture's answer depends on nothing else."""
 
-    def ground(
-        self, images: Sequence[Image], label_sets: Sequence[LabelSet]
-    ) -> list[dict[str, tuple[Region, ...]]]:
+    def ground(self, images: Sequence[Image], label_sets: Sequence[LabelSet]) -> list[dict[str, tuple[Region, ...]]]:
         """Ground every label set in every picture.
 
         Args:
@@ -68,9 +66,7 @@ def regions_for(plan: GroundingPlan, found: Detections, width: int, height: int)
     regions = []
     if SCENE in plan.best:
         regions.append(Region(plan.best[SCENE], 1.0, Box(0.0, 0.0, float(width), float(height))))
-    for box, score, kind in zip(
-        found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True
-    ):
+    for box, score, kind in zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True):
         label = plan.best.get(CLASSES[kind])
         if label is not None:
             regions.append(Region(label, score, Box(*box)))
@@ -107,9 +103,7 @@ class NanoGrounder:
             tensors = load_file(path)
         except (OSError, SafetensorError) as error:
             reason = " ".join(str(error).split())
-            raise InputError(
-                f"grounder weights {path}: cannot be read ({reason}); train or fetch them"
-            ) from error
+            raise InputError(f"grounder weights {path}: cannot be read ({reason}); train or fetch them") from error
         network = Detector()
         own = network.state_dict()
         # The counters of batch norm are of no use after training and are not in the file.
@@ -123,9 +117,7 @@ class NanoGrounder:
             ) from error
         return cls(_for_inference(network), options or DetectOptions())
 
-    def ground(
-        self, images: Sequence[Image], label_sets: Sequence[LabelSet]
-    ) -> list[dict[str, tuple[Region, ...]]]:
+    def ground(self, images: Sequence[Image], label_sets: Sequence[LabelSet]) -> list[dict[str, tuple[Region, ...]]]:
         """Ground every label set in every picture; see `Grounder.ground`."""
         plans = {label_set.task: plan_labels(label_set) for label_set in label_sets}
         if len(plans) != len(label_sets):

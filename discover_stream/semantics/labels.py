@@ -67,14 +67,10 @@ def checked_labels(labels: Iterable[str], where: str) -> tuple[str, ...]:
         if not plain:
             raise InputError(f"{where}: label {number} is empty; remove it or name something")
         if len(plain) > MAX_LABEL_LENGTH:
-            raise InputError(
-                f"{where}: label {number} has {len(plain)} characters; use at most {MAX_LABEL_LENGTH}"
-            )
+            raise InputError(f"{where}: label {number} has {len(plain)} characters; use at most {MAX_LABEL_LENGTH}")
         distinct[plain] = None
     if not MIN_LABELS <= len(distinct) <= MAX_LABELS:
-        raise InputError(
-            f"{where}: {len(distinct)} distinct labels; a label set needs {MIN_LABELS} to {MAX_LABELS}"
-        )
+        raise InputError(f"{where}: {len(distinct)} distinct labels; a label set needs {MIN_LABELS} to {MAX_LABELS}")
     return tuple(distinct)
 
 
@@ -143,9 +139,7 @@ def load_task(name_or_path: str | Path) -> Task:
             raise InputError(f"label set {path}: cannot be read ({reason}); give a YAML file") from error
     tasks = builtin_tasks()
     if text not in tasks:
-        raise InputError(
-            f"unknown task {text!r}; known tasks: {', '.join(tasks)} (or give the path of a .yaml file)"
-        )
+        raise InputError(f"unknown task {text!r}; known tasks: {', '.join(tasks)} (or give the path of a .yaml file)")
     return tasks[text]
 
 

@@ -36,7 +36,7 @@ from discover_stream.training.loop import LoopConfig, train
 
 log = logging.getLogger(__name__)
 
-CROP = 256
+CROP = 192
 CELLS = CROP // 16
 LATENT_WEIGHTS = (0.12, 3.0)
 """Weight of the latent error at quality 1 and 8, geometric between, in bits per pixel per unit."""
@@ -175,8 +175,8 @@ def main() -> None:
     parser.add_argument("--vae", type=Path, default=Path("runs/vae/vae.safetensors"))
     parser.add_argument("--out", type=Path, default=Path("runs/codec"))
     parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--crops", type=int, default=3000)
+    parser.add_argument("--batch", type=int, default=6)
+    parser.add_argument("--crops", type=int, default=2500)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -2,7 +2,8 @@
 
 Each example is a crop's z_c, what the codec leaves of it at a random quality with a random mask, and
 that mask. The denoiser learns x0 at random noise levels; four draws in ten are at pure noise, since
-one step from there is what the `machine` profile does.
+one step from there is what the `machine` profile does. The VAE's decoder learns along, from denoised and
+from merely received latents in turn; its encoder stays, so the codec stays valid.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from discover_stream.codec.network import CodecConfig
@@ -25,9 +26,9 @@ from discover_stream.training.codec import CELLS, CROP, CropBank, TrainableCodec
 from discover_stream.training.data import CropSampler, load_pictures
 from discover_stream.training.export import load_trained
 from discover_stream.training.loop import LoopConfig, train, write_half
+from discover_stream.training.vae import picture_loss
 
 PURE_NOISE_SHARE = 0.4
-PICTURE_WEIGHT = 10.0
 
 
 class PairBank:
@@ -84,6 +85,7 @@ def main() -> None:
     # The correction starts at zero: before training, the output is what was received.
     torch.nn.init.zeros_(denoiser.conv_out.weight)
     torch.nn.init.zeros_(denoiser.conv_out.bias)
+    vae.decoder.requires_grad_(True)
     scheduler = build_scheduler()
 
     def step(number: int) -> tuple[Tensor, Mapping[str, float]]:
@@ -98,16 +100,18 @@ def main() -> None:
         error = functional.mse_loss(output, clean)
         before = functional.mse_loss(received, clean)
         figures = {"latent": float(error.detach()), "received": float(before)}
-        loss = error
-        if number % 3 == 0:
-            few = slice(0, max(1, arguments.batch // 3))
-            with torch.autocast("cpu", torch.bfloat16):
-                decoded = decode_latent(vae, output[few])
-            loss = loss + PICTURE_WEIGHT * functional.mse_loss(decoded.float(), picture[few])
-        return loss, figures
+        few = slice(0, max(1, arguments.batch // 3))
+        source = output if number % 2 else received
+        with torch.autocast("cpu", torch.bfloat16):
+            decoded = decode_latent(vae, source[few])
+        shown = picture_loss(decoded.float(), picture[few])
+        figures["denoised_picture" if number % 2 else "received_picture"] = float(shown.detach())
+        return error + shown, figures
 
     loop = LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=6e-4)
-    write_half(train(denoiser, step, loop), arguments.out / "denoiser.safetensors")
+    train(nn.ModuleDict({"denoiser": denoiser, "vae": vae}), step, loop)
+    write_half(denoiser, arguments.out / "denoiser.safetensors")
+    write_half(vae, arguments.out / "vae.safetensors")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Convention: boxes are xyxy in pixels of the picture they belong to; an example's
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from discover_stream.semantics.detector import PAD_VALUE, STRIDES, cell_centres
+from discover_stream.semantics.detector import PAD_VALUE, STRIDES
 from discover_stream.training.pseudo_labels import FloatArray, Sample
 from discover_stream.types import Image
 
@@ -31,7 +32,7 @@ class AugmentOptions:
     side: int = 384
     long_side: int = 512
     scale: tuple[float, float] = (0.45, 1.6)
-    mosaic: float = 0.5
+    mosaic: float = 0.7
     min_side: float = 4.0
     min_visible: float = 0.3
 
@@ -147,29 +148,46 @@ def _recolour(image: Image, rng: np.random.Generator) -> Image:
 def assign(sample: Sample, side: int) -> Targets:
     """Decide which cells of a (side, side) picture learn which box.
 
-    A level learns the boxes whose longer side fits it; there the cells within one and a half strides of the
-    box's centre, inside the box or nearest to its centre, learn it; the smallest box wins a
+    A level learns the boxes whose longer side fits it: there, along each axis, the cells within one and a half
+    strides of the box's centre and inside the box, or the nearest if there are none. The smallest box wins a
     contested cell. Cells inside ignored boxes that learn no box learn nothing.
     """
     classes, boxes = [], []
     sides = (sample.boxes[:, 2:] - sample.boxes[:, :2]).max(1, initial=0)
     area = np.prod(sample.boxes[:, 2:] - sample.boxes[:, :2], -1)
+    # Ignored boxes first, then from large to small: whoever comes later takes the cell.
+    order = np.lexsort((-area, ~sample.ignored))
     for stride, (low, high) in zip(STRIDES, LEVEL_SIDES, strict=True):
         n = side // stride
-        centres = cell_centres(n, n, stride).numpy()
-        kind = np.full(n * n, NEGATIVE, np.int64)
-        target = np.zeros((n * n, 4), np.float32)
-        inside = ((centres[:, None] >= sample.boxes[None, :, :2]) & (centres[:, None] < sample.boxes[None, :, 2:])).all(
-            -1
-        )  # (cells, boxes)
-        kind[inside[:, sample.ignored].any(1)] = IGNORED
-        middle = (sample.boxes[:, :2] + sample.boxes[:, 2:]) / 2
-        away = np.abs(centres[:, None] - middle[None]).max(-1)
-        near = (away < 1.5 * stride) & (inside | (away <= 0.5 * stride))
-        near &= (~sample.ignored & (sides >= low) & (sides < high))[None]
-        for i in np.argsort(-area, kind="stable"):
-            kind[near[:, i]] = sample.classes[i]
-            target[near[:, i]] = sample.boxes[i]
-        classes.append(kind)
-        boxes.append(target)
+        kind = np.full((n, n), NEGATIVE, np.int64)
+        target = np.zeros((n, n, 4), np.float32)
+        for i in order:
+            box = sample.boxes[i]
+            rows, columns = (_centres_between(box[axis], box[axis + 2], stride, n) for axis in (1, 0))
+            if sample.ignored[i]:
+                kind[rows, columns] = IGNORED
+            elif low <= sides[i] < high:
+                rows, columns = (
+                    _learning(box[axis], box[axis + 2], own, stride, n) for axis, own in ((1, rows), (0, columns))
+                )
+                kind[rows, columns] = sample.classes[i]
+                target[rows, columns] = box
+        classes.append(kind.reshape(-1))
+        boxes.append(target.reshape(-1, 4))
     return Targets(np.concatenate(classes), np.concatenate(boxes))
+
+
+def _centres_between(low: float, high: float, stride: int, n: int) -> slice:
+    """The cells of one axis whose centres are in [low, high)."""
+    return slice(max(0, math.ceil(low / stride - 0.5)), min(n, math.ceil(high / stride - 0.5)))
+
+
+def _learning(low: float, high: float, own: slice, stride: int, n: int) -> slice:
+    """The cells of one axis that learn a box: near its middle and in it, else the one that holds its middle."""
+    middle = (low + high) / 2
+    near = _centres_between(middle - 1.5 * stride, middle + 1.5 * stride, stride, n)
+    both = slice(max(near.start, own.start), min(near.stop, own.stop))
+    if both.start < both.stop:
+        return both
+    nearest = min(n - 1, int(middle // stride))
+    return slice(nearest, nearest + 1)

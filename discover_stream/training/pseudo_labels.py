@@ -29,10 +29,10 @@ from discover_stream.video.simulate import SimulatedCamera, TrueObject
 
 FloatArray = npt.NDArray[np.float32]
 
-SURE = 0.4
+SURE = 0.55
 """Teacher score from which a finding counts as truth without support from other frames."""
-SURE_LINKED = 0.3
-"""Score that a linked object must reach once for all of its findings to count as truth."""
+SURE_SUPPORTED = 0.3
+"""The same for the best sight of an object that is seen often, and in photographs, which were taken of something."""
 UNSURE = 0.12
 """Teacher score below which a finding is dropped; between the two it is ignored unless linked."""
 MAX_GAP = 8
@@ -87,7 +87,7 @@ class _Chain:
         return max(self.seen)
 
     def trusted(self) -> bool:
-        return len(self.seen) >= MIN_HITS and max(score for _, score in self.seen.values()) >= SURE_LINKED
+        return len(self.seen) >= MIN_HITS and max(score for _, score in self.seen.values()) >= SURE_SUPPORTED
 
 
 def read_clip(path: Path, first: float = 0.0, last: float = 1.0) -> list[Image]:
@@ -289,12 +289,12 @@ def label_photo(teacher: YoloxTeacher, image: Image, rows: FloatArray) -> Sample
     own = np.concatenate([centre - half, centre + half], 1) * np.array([width, height] * 2)
     own = own.astype(np.float32)
     kinds = np.array([CLASSES.index(PHOTO_CLASSES[int(c)]) for c in rows[:, 0]], np.int64)
-    found = teacher.detect_tiled(image, UNSURE)
+    found = teacher.detect(image, UNSURE)  # no tiles: what a photograph shows is large
     fresh = np.ones(len(found), bool)
     if len(own) and len(found):
         clash = iou_matrix(found.boxes, own).max(1) >= 0.5
         fresh = ~(clash & (found.classes >= CLASSES.index("car")))
-    sure = fresh & (found.scores >= SURE)
+    sure = fresh & (found.scores >= SURE_SUPPORTED)
     doubt = fresh & ~sure
     return _sample(
         image,

@@ -22,6 +22,9 @@ from discover_stream.types import Image, InputError
 COCO_CLASSES: dict[int, str] = {0: "person", 1: "bicycle", 2: "car", 3: "motorcycle", 5: "bus", 7: "truck"}
 """Columns of the teacher's class scores that the grounder learns, by our names."""
 
+MIN_TILE = 64
+"""Tiles smaller than this many pixels show nothing more than the whole picture does."""
+
 FloatArray = npt.NDArray[np.float32]
 
 
@@ -87,10 +90,10 @@ class YoloxTeacher:
         th, tw = round(height * 0.6), round(width * 0.6)
         for y in (0, height - th):
             for x in (0, width - tw):
-                if min(th, tw) < GRID_MIN:
+                if min(th, tw) < MIN_TILE:
                     continue
                 boxes, scores = self._raw(image[y : y + th, x : x + tw])
-                margin = 3.0
+                margin = max(3.0, 0.03 * max(th, tw))  # boxes of cut objects end near the edge, not on it
                 cut = (boxes[:, 0] < margin) & (x > 0)
                 cut |= (boxes[:, 1] < margin) & (y > 0)
                 cut |= (boxes[:, 2] > tw - margin) & (x + tw < width)
@@ -98,10 +101,6 @@ class YoloxTeacher:
                 all_boxes.append(boxes[~cut] + np.array([x, y, x, y], np.float32))
                 all_scores.append(scores[~cut])
         return _merge(np.concatenate(all_boxes), np.concatenate(all_scores), image, threshold, iou)
-
-
-GRID_MIN = 64
-"""Tiles smaller than this many pixels show nothing more than the whole picture does."""
 
 
 def _cells(side: int) -> tuple[FloatArray, FloatArray]:

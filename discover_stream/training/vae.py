@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,6 +25,12 @@ def gradient_loss(output: Tensor, target: Tensor) -> Tensor:
     dx = (output.diff(dim=3) - target.diff(dim=3)).abs().mean()
     dy = (output.diff(dim=2) - target.diff(dim=2)).abs().mean()
     return dx + dy
+
+
+def picture_loss(output: Tensor, target: Tensor) -> Tensor:
+    """Absolute, gradient and squared error of two (B, 3, H, W) batches in 0..1; the weights are empirical."""
+    squared = functional.mse_loss(output, target)
+    return functional.l1_loss(output, target) + 0.5 * gradient_loss(output, target) + 20 * squared
 
 
 def main() -> None:
@@ -47,11 +54,10 @@ def main() -> None:
             noisy = latent + LATENT_NOISE * torch.randn_like(latent)
             output = decode_latent(vae, noisy)
         latent, output = latent.float(), output.float()
-        squared = functional.mse_loss(output, picture)
         # The penalty keeps latents near unit size: neither collapsing under the noise nor running off.
         size = (latent.pow(2).mean(dim=(0, 2, 3)) - 1).pow(2).mean()
-        loss = functional.l1_loss(output, picture) + 0.5 * gradient_loss(output, picture) + 20 * squared + 0.02 * size
-        psnr = -10 * float(squared.detach().log10())
+        loss = picture_loss(output, picture) + 0.02 * size
+        psnr = -10 * math.log10(functional.mse_loss(output.detach(), picture).item())
         return loss, {"loss": float(loss.detach()), "psnr": psnr, "size": float(size.detach())}
 
     train(vae, step, LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=2e-3))

@@ -276,9 +276,7 @@ def _facade(rng: np.random.Generator, colour: Floats, size: tuple[float, float],
     return image
 
 
-def _house(
-    canvas: Image, camera: Pinhole, light: Light, rng: np.random.Generator, form: tuple[float, ...]
-) -> None:
+def _house(canvas: Image, camera: Pinhole, light: Light, rng: np.random.Generator, form: tuple[float, ...]) -> None:
     z, side, depth, height, pick = form
     colour = np.array(WALLS[int(pick * len(WALLS))], dtype=np.float64)
     x = side * HOUSE_X
@@ -293,14 +291,19 @@ def _house(
         axes = camera.to_camera(wall)
         if float(axes[:, 2].min()) < NEAR:
             continue
-        facade = _facade(rng, colour, (size, height), shops).astype(np.float64) * tone
-        texture = _bytes(_haze(facade, float(np.hypot(x, z)), light))
+        levels = np.arange(256.0)[:, None] * tone * np.ones(3)
+        table = _bytes(_haze(levels, float(np.hypot(x, z)), light))[:, None]
+        texture = np.asarray(cv2.LUT(_facade(rng, colour, (size, height), shops), table), dtype=np.uint8)
         _warp_onto(canvas, texture, camera.to_pixels(axes))
 
 
 def _warp_onto(canvas: Image, texture: Image, corners: Floats) -> None:
+    x0, y0 = np.maximum(np.floor(corners.min(axis=0)), 0).astype(int).tolist()
+    x1, y1 = np.minimum(np.ceil(corners.max(axis=0)) + 1, canvas.shape[1::-1]).astype(int).tolist()
+    if x0 >= x1 or y0 >= y1:
+        return
     height, width = texture.shape[:2]
-    corners32 = corners.astype(np.float32)
+    corners32 = (corners - np.array([x0, y0])).astype(np.float32)
     # Textures much finer than the picture would flicker from pixel to pixel: reduce them first.
     extent = max(8.0, float(np.ptp(corners32[:, 0])))
     if width > 2 * extent:
@@ -309,16 +312,13 @@ def _warp_onto(canvas: Image, texture: Image, corners: Floats) -> None:
         texture = np.asarray(reduced, dtype=np.uint8)
     source = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
     warp = cv2.getPerspectiveTransform(source, corners32)
-    size = (canvas.shape[1], canvas.shape[0])
-    painted = cv2.warpPerspective(texture, warp, size, flags=cv2.INTER_LINEAR)
-    mask = np.zeros(canvas.shape[:2], np.uint8)
-    cv2.fillPoly(mask, [np.round(corners).astype(np.int32)], (255.0,))
-    canvas[mask > 0] = painted[mask > 0]
+    painted = cv2.warpPerspective(texture, warp, (x1 - x0, y1 - y0), flags=cv2.INTER_LINEAR)
+    mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
+    cv2.fillPoly(mask, [np.round(corners32).astype(np.int32)], (255.0,))
+    canvas[y0:y1, x0:x1][mask > 0] = painted[mask > 0]
 
 
-def _tree(
-    canvas: Image, camera: Pinhole, light: Light, rng: np.random.Generator, form: tuple[float, ...]
-) -> None:
+def _tree(canvas: Image, camera: Pinhole, light: Light, rng: np.random.Generator, form: tuple[float, ...]) -> None:
     x, z, height = form
     foot, top = np.array([x, 0.0, z]), np.array([x, height * 0.62, z])
     axes = camera.to_camera(np.stack([foot, top]))

@@ -137,9 +137,7 @@ class Body:
     @cached_property
     def part_centres(self) -> Floats:
         """Middle of the part that every panel or stroke belongs to, (G, 3)."""
-        middles = [
-            np.mean([primitive.points.mean(axis=0) for primitive in part], axis=0) for part in self.parts
-        ]
+        middles = [np.mean([primitive.points.mean(axis=0) for primitive in part], axis=0) for part in self.parts]
         return np.array([middle for middle, part in zip(middles, self.parts, strict=True) for _ in part])
 
     @property
@@ -186,9 +184,7 @@ class Loft:
             (z0, y0, _), (z1, y1, _) = self.outline[index], self.outline[index + 1]
             normal = np.array([0.0, z1 - z0, -(y1 - y0)])
             normal /= np.linalg.norm(normal)
-            made.append(
-                Panel(self.strip(index, (-1, 1), (0, 1)), normal, colour, tuple(decals.get(index, ())))
-            )
+            made.append(Panel(self.strip(index, (-1, 1), (0, 1)), normal, colour, tuple(decals.get(index, ()))))
         return made
 
     def side(self, sign: int, first: int, last: int) -> Floats:

@@ -77,8 +77,7 @@ def walker(look: int, phase: int) -> Body:
         strokes.append(Stroke(arm[2:], 0.05 * unit, skin))
     hem = hip - (0.3 if coat else 0.02)
     strokes += [
-        _stroke([[x * 0.9, hem, 0], [x * 1.15, shoulder - 0.07, 0]], 0.11 * unit, shirt)
-        for x in (-0.1, 0.0, 0.1)
+        _stroke([[x * 0.9, hem, 0], [x * 1.15, shoulder - 0.07, 0]], 0.11 * unit, shirt) for x in (-0.1, 0.0, 0.1)
     ]
     neck, head = 1.5 * unit, 1.63 * unit
     strokes.append(_stroke([[0, shoulder, 0], [0, neck + 0.02, 0.01]], 0.055, shade(skin, 0.85)))
@@ -136,9 +135,7 @@ def motorcycle(look: int) -> Body:
     jacket, legs = CLOTHES[rng.integers(len(CLOTHES))], TROUSERS[rng.integers(len(TROUSERS))]
     helmet = CLOTHES[rng.integers(len(CLOTHES))]
     strokes = [_ring(-0.7, 0.3, 0.075), _ring(0.72, 0.3, 0.065)]
-    strokes += [
-        _stroke([[0, 0.3, z - 0.02], [0, 0.3, z + 0.02]], 0.16, (120, 122, 126)) for z in (-0.7, 0.72)
-    ]
+    strokes += [_stroke([[0, 0.3, z - 0.02], [0, 0.3, z + 0.02]], 0.16, (120, 122, 126)) for z in (-0.7, 0.72)]
     strokes.append(_stroke([[0, 0.42, -0.25], [0, 0.45, 0.3]], 0.2, (70, 72, 76)))
     strokes.append(_stroke([[0.16, 0.32, -0.2], [0.18, 0.42, -0.85]], 0.06, (170, 172, 176)))
     strokes.append(_stroke([[0, 0.8, 0.05], [0, 0.84, 0.4]], 0.19, paint))

@@ -10,7 +10,7 @@ from typing import Any
 import av
 import av.container
 import numpy as np
-from av.error import FFmpegError, InvalidDataError
+from av.error import FFmpegError
 from av.stream import Disposition
 
 from discover_stream.types import Image, InputError
@@ -25,9 +25,7 @@ _TEXT_FORMATS = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 
 def video_stream(container: av.container.InputContainer, name: str) -> av.VideoStream:
     """The first video stream, set up for threaded decoding. Raises InputError where there is none."""
-    streams = [
-        stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic
-    ]
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
     if not streams or container.format.name in _TEXT_FORMATS:
         raise InputError(f"{name}: there is no video in it; give a video file, a picture or a folder")
     streams[0].thread_type = "AUTO"
@@ -106,7 +104,7 @@ class FilmFeed:
         elif self._cut:
             lines.append(f"reading stopped after {self._frames} frames ({self._cut})")
         if self._damaged:
-            lines.append(f"{self._damaged} damaged parts were left out")
+            lines.append(f"{self._damaged} parts of it are damaged")
         if not lines:
             return None
         return f"{self._name}: {' and '.join(lines)}; what was read is kept, a complete copy would give more"
@@ -150,9 +148,10 @@ class FilmFeed:
             self._packets += packet.size > 0
             try:
                 frames: list[Any] = packet.decode()
-            except (InvalidDataError, FFmpegError):
+            except FFmpegError:
                 self._damaged += 1
                 continue
+            self._damaged += bool(packet.is_corrupt or any(frame.is_corrupt for frame in frames))
             for frame in frames:
                 self._frames += 1
                 yield frame

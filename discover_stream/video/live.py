@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -80,12 +81,13 @@ class LiveFeed:
         self._closed = threading.Event()
         self._container = container
         try:
-            self._stream = video_stream(container, name)
+            self._stream = self._choose(container)
         except InputError:
             container.close()
             raise
         self.width, self.height = self._stream.width, self._stream.height
         self.fps = rate_of(self._stream)
+        self._period = round(1e9 / self.fps)
         self._origin = time.monotonic_ns()
         self._last_ns = -1
         self._gave_up: str | None = None
@@ -121,6 +123,12 @@ class LiveFeed:
         if not self._running:
             self._container.close()
 
+    def _choose(self, container: av.container.InputContainer) -> av.VideoStream:
+        stream = video_stream(container, self._name)
+        # Threads that work on several frames at once would delay each by as many frames.
+        stream.thread_type = "SLICE"
+        return stream
+
     def _now(self) -> int:
         return time.monotonic_ns() - self._origin
 
@@ -129,7 +137,8 @@ class LiveFeed:
         for frame in self._frames():
             seconds = frame.time
             if tied is None or seconds is None:
-                time_ns = self._now()
+                # A sender that is faster than time must not make times run backwards after a reconnect.
+                time_ns = max(self._now(), self._last_ns + self._period if self._last_ns >= 0 else 0)
                 tied = None if seconds is None else (time_ns, float(seconds))
             else:
                 time_ns = tied[0] + round((float(seconds) - tied[1]) * 1e9)
@@ -137,15 +146,21 @@ class LiveFeed:
             yield Shot(self._last_ns, partial(frame_rgb, frame))
 
     def _frames(self) -> Iterator[av.VideoFrame]:
-        for packet in self._container.demux(self._stream):
-            if self._closed.is_set():
-                return
-            try:
-                frames: list[Any] = packet.decode()
-            except InvalidDataError:
-                # A packet was damaged on its way; the decoder recovers at the next keyframe.
-                continue
-            yield from frames
+        try:
+            for packet in self._container.demux(self._stream):
+                if self._closed.is_set():
+                    return
+                try:
+                    frames: list[Any] = packet.decode()
+                except InvalidDataError:
+                    # A packet was damaged on its way; the decoder recovers at the next keyframe.
+                    continue
+                yield from frames
+        except (FFmpegError, OSError):
+            # The decoder still holds frames that arrived before the connection was lost.
+            with contextlib.suppress(FFmpegError):
+                yield from self._stream.codec_context.decode(None)
+            raise
 
     def _wait_for_return(self, reason: str) -> Outage | None:
         """Connects again; None where the feed was closed or the policy says to give up."""
@@ -155,7 +170,7 @@ class LiveFeed:
             attempt += 1
             try:
                 self._container = self._reconnect()
-                self._stream = video_stream(self._container, self._name)
+                self._stream = self._choose(self._container)
                 return Outage(begin, max(self._now(), begin), attempt, reason)
             except InputError as error:
                 away_s = (self._now() - lost_at) / 1e9

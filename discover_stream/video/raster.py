@@ -77,9 +77,7 @@ def draw_body(body: Body, place: tuple[float, float, float], camera: Pinhole, li
     return _rasterise(stamps, camera.width, camera.height_px) if stamps else None
 
 
-def _stamps(
-    body: Body, points: Floats, viewer: Floats, sun: Floats, camera: Pinhole, light: Light
-) -> list[_Stamp]:
+def _stamps(body: Body, points: Floats, viewer: Floats, sun: Floats, camera: Pinhole, light: Light) -> list[_Stamp]:
     """What to draw, far to near. `viewer` and `sun` are in the body's axes."""
     to_viewer = viewer - body.centres
     facing = np.einsum("ij,ij->i", body.normals, to_viewer)

@@ -73,7 +73,7 @@ def open_sink(path: str | os.PathLike[str], *, fps: float) -> ImageSink:
             return FilmSink(target, fps)
         if suffix == ".png":
             return PictureSink(target)
-    except OSError as error:
+    except (OSError, FFmpegError) as error:
         raise _refused(target, error) from error
     raise InputError(
         f"{text}: pictures cannot be written as {suffix}; use .mp4, .mkv (lossless), .png or a folder name"
@@ -106,13 +106,9 @@ class _Sink:
         if self._done:
             raise InputError(f"{self._target}: it was closed already; open it again to write more")
         if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-            raise InputError(
-                f"{self._target}: a picture has to be (H, W, 3) uint8, this one is {image.shape}"
-            )
+            raise InputError(f"{self._target}: a picture has to be (H, W, 3) uint8, this one is {image.shape}")
         if self._shape not in (None, image.shape):
-            raise InputError(
-                f"{self._target}: {_size(image.shape)} follows {_size(self._shape)}; use one size"
-            )
+            raise InputError(f"{self._target}: {_size(image.shape)} follows {_size(self._shape)}; use one size")
         try:
             self._write(image)
         except (OSError, FFmpegError) as error:
@@ -264,6 +260,4 @@ def _size(shape: tuple[int, ...] | None) -> str:
 
 def _refused(target: Path, error: BaseException) -> InputError:
     reason = getattr(error, "strerror", None) or str(error)
-    return InputError(
-        f"{target}: it cannot be written ({reason}); check the folder, its permissions and the disk"
-    )
+    return InputError(f"{target}: it cannot be written ({reason}); check the folder, its permissions and the disk")

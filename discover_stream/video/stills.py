@@ -41,9 +41,7 @@ def read_image(path: Path) -> Image:
     except PIL.UnidentifiedImageError as error:
         raise InputError(f"{path}: this is not a picture that can be read; give PNG or JPEG") from error
     except (OSError, SyntaxError, ValueError, EOFError, PIL.Image.DecompressionBombError) as error:
-        raise InputError(
-            f"{path}: the picture cannot be decoded ({_one_line(error)}); give a complete copy"
-        ) from error
+        raise InputError(f"{path}: the picture cannot be decoded ({_one_line(error)}); give a complete copy") from error
 
 
 def to_rgb(picture: PIL.Image.Image) -> Image:
@@ -82,9 +80,7 @@ class StillFeed:
         """The pictures of a folder in natural order. Raises InputError where there is none."""
         paths = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file()]
         if not paths:
-            raise InputError(
-                f"{folder}: the folder holds no pictures; put files such as 000000.png or .jpg in it"
-            )
+            raise InputError(f"{folder}: the folder holds no pictures; put files such as 000000.png or .jpg in it")
         return cls(sorted(paths, key=lambda path: (natural_key(path.name), path.name)), fps or DEFAULT_FPS)
 
     def _first_readable(self) -> Image:

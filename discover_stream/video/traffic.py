@@ -197,9 +197,7 @@ class Traffic:
         """Whether the traveller would run into a car that is about to park or to leave."""
         if traveller.kind == "person":
             return False
-        for event in range(
-            _event(traveller.start - 60.0, PARK_PERIOD), _event(traveller.leaves, PARK_PERIOD) + 2
-        ):
+        for event in range(_event(traveller.start - 60.0, PARK_PERIOD), _event(traveller.leaves, PARK_PERIOD) + 2):
             visit = self._visit(event)
             for begin, end in ((visit.start, visit.parked), (visit.leaves, visit.gone)):
                 times = np.arange(max(begin, traveller.start), min(end, traveller.leaves), 0.1)
@@ -276,9 +274,7 @@ class Traffic:
 
     def _visitor_near(self, times: Floats, z: float, duration: float) -> Floats:
         near = np.zeros(len(times), dtype=bool)
-        for event in range(
-            _event(float(times[0]) - 60.0, PARK_PERIOD), _event(float(times[-1]), PARK_PERIOD) + 2
-        ):
+        for event in range(_event(float(times[0]) - 60.0, PARK_PERIOD), _event(float(times[-1]), PARK_PERIOD) + 2):
             visit = self._visit(event)
             moments = np.arange(visit.start, visit.parked, 0.1)
             close = moments[np.abs(visit.path(moments)[1] - z) < 5.0]

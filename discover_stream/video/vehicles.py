@@ -165,9 +165,7 @@ def car(colour: Colour, shape: int) -> Body:
         return _passenger(_scaled(_SALOON, 4.6, 1.84, 1.45), colour, ((0.2, 0.49), (0.53, 0.84)), 0.32)
     if shape == 1:
         return _passenger(_scaled(_HATCHBACK, 4.0, 1.78, 1.5), colour, ((0.12, 0.5), (0.54, 0.86)), 0.3)
-    return _passenger(
-        _scaled(_OFFROADER, 4.55, 1.92, 1.74), colour, ((0.08, 0.3), (0.34, 0.6), (0.64, 0.9)), 0.37
-    )
+    return _passenger(_scaled(_OFFROADER, 4.55, 1.92, 1.74), colour, ((0.08, 0.3), (0.34, 0.6), (0.64, 0.9)), 0.37)
 
 
 def van(colour: Colour, glazed: bool) -> Body:
@@ -192,9 +190,7 @@ def _crate(z: tuple[float, float], y: tuple[float, float], width: float) -> Loft
 
 
 def _crate_side(loft: Loft, sign: int, colour: Colour, decals: Sequence[Decal]) -> Panel:
-    return Panel(
-        loft.side(sign, 0, len(loft.outline) - 1), np.array([float(sign), 0.0, 0.0]), colour, tuple(decals)
-    )
+    return Panel(loft.side(sign, 0, len(loft.outline) - 1), np.array([float(sign), 0.0, 0.0]), colour, tuple(decals))
 
 
 def _lights(loft: Loft, strip: int, low: float, colour: Colour) -> list[Decal]:

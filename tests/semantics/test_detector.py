@@ -130,9 +130,7 @@ def selected(boxes: list[list[float]], classes: list[int], scores: list[float]) 
     logits = torch.full((len(boxes), len(CLASSES)), -20.0)
     logits[range(len(boxes)), classes] = torch.logit(torch.tensor(scores))
     plan = letterbox_plan(200, 100, 200)
-    return select(
-        logits, torch.tensor(boxes, dtype=torch.float32), plan, (200, 100), DetectOptions(threshold=0.3)
-    )
+    return select(logits, torch.tensor(boxes, dtype=torch.float32), plan, (200, 100), DetectOptions(threshold=0.3))
 
 
 def test_one_vehicle_is_not_found_as_two_kinds() -> None:

@@ -24,9 +24,7 @@ def test_an_object_is_known_from_its_first_frame_on() -> None:
 def test_crossing_objects_keep_their_ids() -> None:
     tracker = Tracker()
     # Two cars pass each other at different heights; their boxes overlap in the middle.
-    seen = [
-        follow(tracker, region(40 + 15 * t, 100), region(480 - 15 * t, 118, score=0.7)) for t in range(30)
-    ]
+    seen = [follow(tracker, region(40 + 15 * t, 100), region(480 - 15 * t, 118, score=0.7)) for t in range(30)]
     assert seen == [[1, 2]] * 30
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import crc32c
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from discover_stream.types import BitstreamError, LabelSet, Task
@@ -64,14 +64,14 @@ messages: st.SearchStrategy[AnyMessage] = st.one_of(
 
 
 @given(messages)
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_round_trip(message: AnyMessage) -> None:
     assert decode(encode(message)) == message
     assert decode_as(type(message), encode(message)) == message
 
 
 @given(messages)
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_every_truncation_and_every_flipped_byte_is_refused(message: AnyMessage) -> None:
     data = encode(message)
     for length in range(len(data)):
@@ -92,7 +92,7 @@ def sealed(body: bytes, version: int = 1) -> bytes:
 
 
 @given(st.binary(max_size=60))
-@settings(deadline=None)
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_bytes_with_a_right_checksum_are_still_not_trusted(body: bytes) -> None:
     with pytest.raises(BitstreamError):
         decode(sealed(body))

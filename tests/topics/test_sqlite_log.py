@@ -21,7 +21,7 @@ import pytest
 from topics import open_log
 from topics.log import LogError, TopicSpec
 from topics.sqlite import SqliteLog
-from topics.sqlite_file import explain, network_filesystem
+from topics.sqlite_file import LogFile, explain, network_filesystem
 
 SPECS = (TopicSpec("in", 2), TopicSpec("out", 1), TopicSpec("state", 1, compacted=True))
 
@@ -233,7 +233,8 @@ def test_threads_share_a_log(tmp_path: Path) -> None:
         assert len(log._file._handles) <= 2, "connections of ended threads are closed"
 
 
-def _in_fork(log: SqliteLog) -> None:
+def _in_fork(log: SqliteLog, inherited: sqlite3.Connection) -> None:
+    assert log._file.connection is not inherited
     log.append("out", "child", b"child")
     gc.collect()
 
@@ -243,7 +244,7 @@ def test_a_forked_child_uses_connections_of_its_own(tmp_path: Path) -> None:
     with SqliteLog(tmp_path / "log.db") as log:
         log.create_topics(SPECS)
         log.append("out", "parent", b"before")
-        process = multiprocessing.get_context("fork").Process(target=_in_fork, args=(log,))
+        process = multiprocessing.get_context("fork").Process(target=_in_fork, args=(log, log._file.connection))
         process.start()
         process.join(60)
         assert process.exitcode == 0
@@ -269,6 +270,27 @@ def test_many_processes_may_create_the_same_log_at_once(tmp_path: Path) -> None:
         assert process.exitcode == 0
     with SqliteLog(path) as log:
         assert sorted(value or b"" for value in values(log, "out")) == [b"p%d" % n for n in range(6)]
+
+
+def test_a_log_created_while_another_process_looks_is_no_foreign_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log.db"
+    early = sqlite3.connect(path)
+    early.execute("PRAGMA journal_mode=WAL")  # as far as the other process has come
+    early.close()
+    assert path.stat().st_size > 0
+    identity = LogFile._identity
+
+    def and_then_it_is_created(connection: sqlite3.Connection) -> tuple[int, int]:
+        seen = identity(connection)
+        monkeypatch.setattr(LogFile, "_identity", staticmethod(identity))
+        SqliteLog(path)
+        return seen
+
+    monkeypatch.setattr(LogFile, "_identity", staticmethod(and_then_it_is_created))
+    with SqliteLog(path) as log:
+        log.create_topics(SPECS)
 
 
 def test_times_never_decrease_when_the_clock_is_set_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

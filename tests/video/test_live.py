@@ -10,7 +10,7 @@ from discover_stream.video.live import LivePolicy, pause_s, without_password
 from discover_stream.video.sink import open_sink
 from discover_stream.video.source import Gap, open_source
 
-QUICK = LivePolicy(open_timeout_s=2.0, read_timeout_s=0.5, first_pause_s=0.02, longest_pause_s=0.1, give_up_s=0.3)
+QUICK = LivePolicy(open_timeout_s=5.0, read_timeout_s=5.0, first_pause_s=0.02, longest_pause_s=0.1, give_up_s=1.5)
 
 
 def transport_stream(path, level, count=12):

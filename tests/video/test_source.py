@@ -1,6 +1,7 @@
 import shutil
 from pathlib import Path
 
+import av
 import numpy as np
 import PIL.Image
 import pytest
@@ -91,20 +92,21 @@ def test_truncated_film_keeps_what_can_be_read_and_says_so(tmp_path, suffix):
     assert "\n" not in source.problem
 
 
-def test_damaged_middle_is_left_out_and_reported(tmp_path):
+def test_a_damaged_middle_is_survived_and_reported(tmp_path):
     rng = np.random.default_rng(0)
-    path = tmp_path / "clip.mkv"
+    path = tmp_path / "clip.mp4"
     with open_sink(path, fps=10) as sink:
         for _ in range(20):
-            sink.write(rng.integers(0, 256, (32, 32, 3), dtype=np.uint8))
+            sink.write(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
     data = bytearray(path.read_bytes())
     middle = len(data) // 2
-    data[middle : middle + 600] = bytes(600)
+    data[middle : middle + 9000] = rng.bytes(9000)
     path.write_bytes(bytes(data))
     source = open_source(path, camera="c")
     frames = list(source)
     assert len(frames) >= 10
     assert source.problem is not None
+    assert "damaged" in source.problem
 
 
 def test_film_without_its_index_is_refused(tmp_path):
@@ -113,7 +115,7 @@ def test_film_without_its_index_is_refused(tmp_path):
         for image in pictures(5):
             sink.write(image)
     path.write_bytes(path.read_bytes()[:200])
-    with pytest.raises(InputError, match=r"clip\.mp4: this is not a video that can be read"):
+    with pytest.raises(InputError, match=r"clip\.mp4: .*; give a"):
         open_source(path, camera="c")
 
 
@@ -271,10 +273,12 @@ def test_real_clip_cut_short(tmp_path):
     shutil.copyfile(SHARED / "suburb.mp4", path)
     data = path.read_bytes()
     path.write_bytes(data[: len(data) * 2 // 3])
-    try:
-        source = open_source(path, camera="c", fps=2)
-    except InputError as error:
-        assert "suburb.mp4" in str(error)
+    with av.open(str(SHARED / "suburb.mp4")) as whole:
+        index_first = whole.streams.video[0].frames and data.index(b"moov") < data.index(b"mdat")
+    if not index_first:
+        with pytest.raises(InputError, match=r"suburb\.mp4"):
+            open_source(path, camera="c", fps=2)
         return
+    source = open_source(path, camera="c", fps=2)
     assert len(list(source)) > 5
     assert source.problem is not None

@@ -1,0 +1,158 @@
+"""What the system decides, as pure functions over frozen values: no Ray, no log, no clock of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from topics.messages import TaskRecord
+from topics.partitioner import partition_for
+
+MAX_DEATHS = 3
+"""A record that was begun this often and never finished goes to the dead topic."""
+
+LONGEST_DELAY_S = 30.0
+_FIRST_DELAY_S = 0.2
+_SETTLED_S = 60.0
+
+StageKind = Literal["ingest", "encode", "route"]
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """A run loop to be started: its kind, its partition, and for ingest its camera."""
+
+    kind: StageKind
+    partition: int
+    camera: str | None = None
+
+    @property
+    def name(self) -> str:
+        """The stage's name in the log; its transactional id is this and the partition."""
+        return self.kind if self.camera is None else f"{self.kind}-{self.camera}"
+
+    @property
+    def identity(self) -> str:
+        """The transactional id, which also names the process in what people see."""
+        return f"{self.name}-{self.partition}"
+
+
+def plan_stages(cameras: Sequence[str], partitions: int, backlog: Collection[int]) -> tuple[StagePlan, ...]:
+    """The run loops a system needs: one ingest per camera, one encode and one route per partition in use.
+
+    A camera's partition is the one that every keyed topic gives it, so it never depends on the order or
+    number of cameras in a configuration. `backlog` names partitions that still hold unprocessed records of
+    cameras that are no longer configured: they are finished too.
+    """
+    homes = {camera: partition_for(camera, partitions) for camera in cameras}
+    used = sorted(set(homes.values()) | set(backlog))
+    return (
+        *(StagePlan("ingest", homes[camera], camera) for camera in cameras),
+        *(StagePlan("encode", partition) for partition in used),
+        *(StagePlan("route", partition) for partition in used),
+    )
+
+
+def restart_delay_s(deaths: int) -> float:
+    """Seconds to wait before a stage that died `deaths` times in a row (1, 2, ...) runs again."""
+    return float(min(LONGEST_DELAY_S, _FIRST_DELAY_S * 2.0 ** min(max(deaths - 1, 0), 60)))
+
+
+def deaths_in_a_row(before: int, ran_s: float) -> int:
+    """The count after another death: a stage that ran for a minute is not in the same row any more."""
+    return 1 if ran_s >= _SETTLED_S else before + 1
+
+
+Ending = Literal["death", "fenced", "input", "other"]
+AfterError = Literal["retry", "fail", "stop"]
+
+
+def after_error(kind: str, ending: Ending, live: bool) -> AfterError:
+    """What follows when a process or its run loop ends with an error.
+
+    Being fenced means that somebody else runs these stages: the whole system stops. A source that cannot
+    be opened is given up, unless it is a live address, which may come back; what no other process can do
+    without (weights that cannot be read) stops the system. Everything else is tried again.
+    """
+    if ending == "fenced":
+        return "stop"
+    if ending != "input" or live:
+        return "retry"
+    return "fail" if kind == "ingest" else "stop"
+
+
+def is_idle(sources_ended: Iterable[bool], encode_lag: Iterable[int], route_lag: Iterable[int]) -> bool:
+    """Whether nothing is left to do: no source will give more, and no stage has unread input.
+
+    The facts must be gathered in this order: what a later stage still gets was counted by an earlier one.
+    """
+    return all(sources_ended) and not any(encode_lag) and not any(route_lag)
+
+
+def to_be_buried(attempts: int) -> bool:
+    """Whether a record goes to the dead topic, given the count that `Stage.record_attempt` returned."""
+    return attempts > MAX_DEATHS
+
+
+def is_live(source: str) -> bool:
+    """Whether a camera's address is one that goes on while nobody reads it."""
+    return source.lower().startswith(("rtsp://", "rtsps://", "http://", "https://"))
+
+
+Admission = Literal["take", "wait", "drop"]
+
+
+def admit(lag: int, max_lag: int, when_behind: str, live: bool) -> Admission:
+    """What happens to a frame when `lag` frames of its partition wait for encoding."""
+    if lag < max_lag:
+        return "take"
+    if when_behind == "auto":
+        return "drop" if live else "wait"
+    return "drop" if when_behind == "drop" else "wait"
+
+
+def active_tasks(records: Iterable[TaskRecord]) -> dict[str, int]:
+    """Task -> label-set version of the tasks that are on after these starts and stops, in log order."""
+    active: dict[str, int] = {}
+    for record in records:
+        if record.action == "start":
+            active[record.task] = record.version
+        elif active.get(record.task) == record.version:
+            del active[record.task]
+    return active
+
+
+def task_changes(active: Mapping[str, int], wanted: Mapping[str, int], at_ns: int) -> tuple[TaskRecord, ...]:
+    """The records that turn the `active` tasks of a partition into the `wanted` ones, stops first."""
+    stops = [
+        TaskRecord(task=task, version=version, action="stop", at_ns=at_ns)
+        for task, version in sorted(active.items())
+        if wanted.get(task) != version
+    ]
+    starts = [
+        TaskRecord(task=task, version=version, action="start", at_ns=at_ns)
+        for task, version in sorted(wanted.items())
+        if active.get(task) != version
+    ]
+    return (*stops, *starts)
+
+
+def key_collisions(keys: Mapping[tuple[str, int], int]) -> tuple[tuple[str, int], tuple[str, int]] | None:
+    """Two (task, version) pairs that stand for themselves with the same 16 bits, if there are any."""
+    seen: dict[int, tuple[str, int]] = {}
+    for task in sorted(keys):
+        other = seen.setdefault(keys[task], task)
+        if other != task:
+            return other, task
+    return None
+
+
+def stream_kbps(size: int, packets: int, first_ns: int, last_ns: int) -> float:
+    """Kilobits per second of stream time: every packet lasts as long as packets are apart on average.
+
+    0 where there are fewer than two packets, since one has no duration.
+    """
+    if packets < 2 or last_ns <= first_ns:
+        return 0.0
+    return size * 8e6 / ((last_ns - first_ns) * packets / (packets - 1))

@@ -1,0 +1,155 @@
+"""Tasks and their label sets in the log: written by the registry, read by every stage that needs them.
+
+``labels`` holds each version of a task's label set under ``task/version``, never changed, and the latest
+under ``task``. ``tasks`` holds, in every partition of cameras, when a task started and stopped there.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from actors.decisions import active_tasks, key_collisions, task_changes
+from discover_stream.codec.packet import task_key
+from discover_stream.types import InputError, LabelSet, Task
+from topics.catalogue import LABELS, TASKS
+from topics.log import Log, Reader, Record, latest_by_key
+from topics.messages import LabelSetMessage, TaskRecord, decode_as, encode
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTask:
+    """A task that is on: its label set, and the 16 bits that stand for it in packets."""
+
+    task: Task
+    key: int
+
+    @property
+    def name(self) -> str:
+        """The task's name."""
+        return self.task.name
+
+    @property
+    def labels(self) -> LabelSet:
+        """What grounding looks for."""
+        return self.task.label_set
+
+
+def load_tasks(names: Iterable[str]) -> tuple[Task, ...]:
+    """The configured tasks, by name of built-in ones or path of label-set files.
+
+    Raises InputError for one that cannot be loaded, two of one name, and two with the same key.
+    """
+    from discover_stream.semantics.labels import load_task
+
+    tasks = tuple(load_task(name) for name in names)
+    for task in tasks:
+        if [other.name for other in tasks].count(task.name) > 1:
+            raise InputError(f"task {task.name!r} is configured twice; give every label set a name of its own")
+    refuse_collisions(tasks)
+    return tasks
+
+
+def refuse_collisions(tasks: Iterable[Task]) -> None:
+    """Raise InputError where two tasks or versions would look the same in packets."""
+    keys = {(t.name, t.label_set.version): task_key(t.name, t.label_set.version) for t in tasks}
+    pair = key_collisions(keys)
+    if pair is not None:
+        one, two = (f"{name} version {version}" for name, version in pair)
+        raise InputError(
+            f"tasks {one} and {two} have the same key {keys[pair[0]]:#06x} in packets; "
+            "rename one of them or raise its version"
+        )
+
+
+def read_label_sets(log: Log) -> dict[tuple[str, int], Task]:
+    """Every label set that the log knows, by (task, version)."""
+    found: dict[tuple[str, int], Task] = {}
+    for key, record in latest_by_key(log, LABELS).items():
+        if "/" in key and record.value is not None:
+            task = decode_as(LabelSetMessage, record.value).to_task()
+            found[task.name, task.label_set.version] = task
+    return found
+
+
+def register(log: Log, tasks: tuple[Task, ...], partitions: int, owner: str) -> int:
+    """Make exactly these tasks the active ones, in every partition; how many records that took.
+
+    Label sets and starts are written together, once: a call that finds everything in place writes nothing.
+    Raises InputError when a label set differs from the one the log has under its version, or a key collides.
+    """
+    stage = log.stage("registry", 0, owner)
+    known = read_label_sets(log)
+    for task in tasks:
+        stored = known.get((task.name, task.label_set.version))
+        if stored is not None and stored.label_set != task.label_set:
+            raise InputError(
+                f"task {task.name}: the log already has other labels under version {task.label_set.version}; "
+                "give the changed label set a higher version"
+            )
+    refuse_collisions({**known, **{(t.name, t.label_set.version): t for t in tasks}}.values())
+    wanted = {task.name: task.label_set.version for task in tasks}
+    now_ns = time.time_ns()
+    written = 0
+    with stage.transaction() as transaction:
+        for task in tasks:
+            if known.get((task.name, task.label_set.version)) != task:
+                message = encode(LabelSetMessage.of(task))
+                transaction.send(LABELS, f"{task.name}/{task.label_set.version}", message)
+                transaction.send(LABELS, task.name, message)
+                written += 2
+        for partition in range(partitions):
+            for change in task_changes(_active(log, partition), wanted, now_ns):
+                transaction.send(TASKS, change.task, encode(change), partition=partition)
+                written += 1
+    stage.close()
+    return written
+
+
+def _active(log: Log, partition: int) -> dict[str, int]:
+    reader = log.reader(TASKS, [partition])
+    try:
+        return active_tasks(_task_records(reader))
+    finally:
+        reader.close()
+
+
+def _task_records(reader: Reader) -> list[TaskRecord]:
+    """All records up to the end as it is now."""
+    records: list[TaskRecord] = []
+    while items := reader.poll():
+        records += [
+            decode_as(TaskRecord, item.value) for item in items if isinstance(item, Record) and item.value is not None
+        ]
+    return records
+
+
+class TaskTable:
+    """What a stage of one partition knows about tasks; `refresh` is cheap when nothing has changed."""
+
+    def __init__(self, log: Log, partition: int) -> None:
+        self._log = log
+        self._reader = log.reader(TASKS, [partition])
+        self._records: list[TaskRecord] = []
+        self._sets: dict[tuple[str, int], Task] = {}
+        self._active: tuple[KnownTask, ...] = ()
+
+    def refresh(self) -> tuple[KnownTask, ...]:
+        """The tasks that are on in this partition now, by name."""
+        fresh = _task_records(self._reader)
+        if fresh:
+            self._records += fresh
+            active = active_tasks(self._records)
+            if any(pair not in self._sets for pair in active.items()):
+                self._sets = read_label_sets(self._log)
+            self._active = tuple(
+                KnownTask(self._sets[name, version], task_key(name, version))
+                for name, version in sorted(active.items())
+            )
+        return self._active
+
+    def names_by_key(self) -> Mapping[int, str]:
+        """Key -> name of every task and version that the log has labels for."""
+        self._sets = read_label_sets(self._log)
+        return {task_key(name, version): name for name, version in self._sets}

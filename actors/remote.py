@@ -1,0 +1,257 @@
+"""The Ray actors: thin shells around the stages, one process each.
+
+Run-loop actors answer `report` and `stop` in a thread of their own (the concurrency group ``control``) while
+`run` works. Every process opens the log for itself; what is heavy is imported where it is used, so that only
+the processes with networks in them pay for torch.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import ray
+
+from actors.decode_pool import DecodeJob, DecodeOptions
+from actors.encode import EncodeReport, EncodeSettings, RegionsByTask
+from actors.ingest import IngestReport
+from actors.route import RouteReport
+from discover_stream.config import CameraConfig
+from discover_stream.types import Image, LabelSet, Region, Task
+from topics import open_log
+from topics.log import Log
+
+if TYPE_CHECKING:
+    from actors.encode import AskGround
+    from discover_stream.codec.model import CodecModel
+    from discover_stream.decoding import DecodedFrame, FrameDecoder
+    from discover_stream.semantics.grounder import Grounder
+
+CONTROL = "control"
+
+StageReport = IngestReport | EncodeReport | RouteReport
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a process says about itself: its id, which call of `run` it is in, and that one's figures."""
+
+    pid: int
+    run: int
+    done: int
+    stage: StageReport | None = None
+
+
+class Loop(Protocol):
+    """A stage as its actor sees it."""
+
+    @property
+    def report(self) -> Any:
+        """Figures since the stage was made."""
+
+    def run(self) -> str:
+        """Work until the end, or until stopped."""
+
+    def stop(self) -> None:
+        """Make `run` return soon."""
+
+
+class RunLoopActor:
+    """Base of the actors with a run loop; `_make` says which."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._opened: Log | None = None
+        self._runs = 0
+        self._pool: Sequence[Any] = ()
+        self._loop: Loop | None = None
+        self._stopping = False
+
+    def _make(self) -> Loop:
+        raise NotImplementedError
+
+    def run(self, pool: Sequence[Any] = ()) -> str:
+        """Run the stage; a new one each time, so that a call after an error restores what was committed.
+
+        `pool` are handles of the actors it may ask. They come with the call since Ray does not promise to
+        keep those that a constructor got for as long as it may start the actor again.
+        """
+        self._runs += 1
+        self._pool = pool
+        loop = self._make()
+        self._loop = loop
+        return "stopped" if self._stopping else loop.run()
+
+    @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
+    def report(self) -> Report:
+        """The figures of this process."""
+        stage = None if self._loop is None else self._loop.report
+        done = stage.packets if isinstance(stage, RouteReport) else stage.frames if stage is not None else 0
+        return Report(os.getpid(), self._runs, done, stage)
+
+    @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
+    def stop(self) -> None:
+        """Let `run` finish its transaction and return."""
+        self._stopping = True
+        if self._loop is not None:
+            self._loop.stop()
+
+    def _log(self) -> Log:
+        """This process's own log. Not opened by the constructor: an actor whose constructor fails is lost."""
+        if self._opened is None:
+            self._opened = open_log(self._url)
+        return self._opened
+
+    def _owner(self, what: str) -> str:
+        return f"{what}, process {os.getpid()}"
+
+
+class IngestActor(RunLoopActor):
+    """Ingest of one camera."""
+
+    def __init__(self, url: str, partition: int, camera: CameraConfig, max_lag: int) -> None:
+        super().__init__(url)
+        self._camera, self._partition, self._max_lag = camera, partition, max_lag
+
+    def _make(self) -> Loop:
+        from actors.ingest import IngestStage
+
+        owner = self._owner(f"ingest of {self._camera.name}")
+        return IngestStage(self._log(), self._camera, self._partition, max_lag=self._max_lag, owner=owner)
+
+
+class EncodeActor(RunLoopActor):
+    """Track+encode of one partition."""
+
+    def __init__(self, url: str, partition: int, settings: EncodeSettings, threads: int) -> None:
+        super().__init__(url)
+        self._partition, self._settings, self._threads = partition, settings, threads
+        self._codec: CodecModel | None = None
+
+    def _make(self) -> Loop:
+        import torch
+
+        from actors.encode import EncodeStage
+        from discover_stream.codec.model import load_codec
+
+        torch.set_num_threads(self._threads)  # of the thread that calls, so here and not in the constructor
+        self._codec = self._codec or load_codec()
+        ask = asker(self._pool, self._partition)
+        owner = self._owner("encode")
+        return EncodeStage(self._log(), self._partition, self._codec, ask, self._settings, owner)
+
+
+class RouteActor(RunLoopActor):
+    """Routing of one partition."""
+
+    def __init__(self, url: str, partition: int) -> None:
+        super().__init__(url)
+        self._partition = partition
+
+    def _make(self) -> Loop:
+        from actors.route import RouteStage
+
+        return RouteStage(self._log(), self._partition, self._owner("route"))
+
+
+class RegistryActor:
+    """Writes which tasks are on, and what their labels are."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def apply(self, tasks: tuple[Task, ...], partitions: int) -> int:
+        """Make these the active tasks; how many records were written. Raises InputError."""
+        from actors.registry import register
+
+        with open_log(self._url) as log:
+            return register(log, tasks, partitions, f"registry, process {os.getpid()}")
+
+    def report(self) -> Report:
+        """The figures of this process."""
+        return Report(os.getpid(), 1, 0)
+
+
+class GroundActor:
+    """One process of the grounding pool. Stateless: any process may answer any call, twice if need be."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._grounder: Grounder | None = None
+        self._done = 0
+
+    def load(self) -> int:
+        """Load the grounder; the process id. Raises InputError for weights that cannot be used."""
+        if self._grounder is None:
+            import torch
+
+            from discover_stream.semantics.grounder import NanoGrounder
+
+            torch.set_num_threads(self._threads)
+            self._grounder = NanoGrounder.load()
+        return os.getpid()
+
+    def ground(self, images: list[Image], label_sets: tuple[LabelSet, ...]) -> list[dict[str, tuple[Region, ...]]]:
+        """Regions of each picture, (H, W, 3) uint8 RGB, by task."""
+        self.load()
+        assert self._grounder is not None
+        found = self._grounder.ground(images, label_sets)
+        self._done += len(images)
+        return found
+
+    def report(self) -> Report:
+        """The figures of this process."""
+        return Report(os.getpid(), 1, self._done)
+
+
+class DecodeActor:
+    """One process of the decode pool."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._decoder: FrameDecoder | None = None
+        self._done = 0
+
+    def decode(self, jobs: list[DecodeJob], options: DecodeOptions) -> list[DecodedFrame]:
+        """Decode packets, in order. Raises BitstreamError for one that is damaged or of another model."""
+        from actors.decode_pool import decode_job
+
+        if self._decoder is None:
+            import torch
+
+            from discover_stream.decoding import FrameDecoder
+
+            torch.set_num_threads(self._threads)
+            self._decoder = FrameDecoder.load()
+        found = [decode_job(self._decoder, job, options) for job in jobs]
+        self._done += len(jobs)
+        return found
+
+    def report(self) -> Report:
+        """The figures of this process."""
+        return Report(os.getpid(), 1, self._done)
+
+
+def asker(grounders: Sequence[Any], first: int) -> AskGround:
+    """Asks the grounding pool, one process after the other, starting with number `first`."""
+    turns = itertools.cycle(range(len(grounders)))
+    for _ in range(first % len(grounders)):
+        next(turns)
+
+    def ask(images: list[Image], label_sets: tuple[LabelSet, ...]) -> Callable[[], Sequence[RegionsByTask]]:
+        reference = grounders[next(turns)].ground.remote(images, label_sets)
+
+        def answer() -> Sequence[RegionsByTask]:
+            try:
+                found: list[RegionsByTask] = ray.get(reference)
+            except ray.exceptions.RayTaskError as error:
+                # Not the frame's fault until it has happened three times: the caller counts.
+                raise RuntimeError(f"grounding failed: {error.cause}") from error
+            return found
+
+        return answer
+
+    return ask

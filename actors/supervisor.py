@@ -1,0 +1,195 @@
+"""Starts the stages' processes, watches them, and starts again what died."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from actors.decisions import Ending, StagePlan, after_error, deaths_in_a_row, is_live, restart_delay_s
+from actors.encode import EncodeSettings
+from actors.local_ray import ray
+from actors.progress import Health
+from actors.remote import CONTROL, EncodeActor, GroundActor, IngestActor, Report, RouteActor
+from discover_stream.config import Config
+from discover_stream.types import DiscoverError, InputError
+from topics.log import Fenced
+
+_TICK_S = 0.1
+_REPORT_EVERY_S = 0.5
+
+
+@dataclass
+class Watched:
+    """A process under supervision, as the supervisor's thread knows it; others only read it.
+
+    `begin` calls what is to be done in it, again after every death; None where it only answers calls.
+    """
+
+    name: str
+    kind: str
+    handle: Any
+    begin: Callable[[], Any] | None = None
+    plan: StagePlan | None = None
+    live: bool = False
+    health: Health = "starting"
+    running: Any = None
+    began_s: float = 0.0
+    again_s: float | None = None
+    deaths: int = 0
+    restarts: int = 0
+    error: str | None = None
+    asked: Any = None
+    asked_s: float = 0.0
+    reports: dict[tuple[int, int], Report] = field(default_factory=dict)
+    pid: int | None = None
+
+    @property
+    def done(self) -> int:
+        """Records finished, over all processes that this one has been."""
+        return sum(report.done for report in list(self.reports.values()))
+
+
+class Supervisor:
+    """Owns the actors of one system. `on_event` gets one line per thing worth telling."""
+
+    def __init__(self, config: Config, on_event: Callable[[str], None]) -> None:
+        self._config, self._tell = config, on_event
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
+        self._failure: DiscoverError | None = None
+        self.watched: list[Watched] = []
+
+    @property
+    def failure(self) -> DiscoverError | None:
+        """What made the system give up, if anything."""
+        return self._failure
+
+    def create(self, plans: Sequence[StagePlan]) -> None:
+        """Make a process for every stage and pool member; they load while the rest is prepared."""
+        config = self._config
+        cameras = {camera.name: camera for camera in config.cameras}
+        ground = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(GroundActor)
+        grounders = [ground.remote(config.threads.ground) for _ in range(config.pools.ground)]
+        for index, handle in enumerate(grounders):
+            self.watched.append(Watched(f"ground-{index}", "ground", handle, handle.load.remote))
+        settings = EncodeSettings(config.quality, config.pools.ground_batch)
+        for plan in plans:
+            camera = cameras.get(plan.camera or "")
+            if plan.kind == "encode":
+                handle = self._run_loop(EncodeActor, plan.partition, settings, config.threads.encode)
+            elif camera is not None:
+                handle = self._run_loop(IngestActor, plan.partition, camera, config.max_lag)
+            else:
+                handle = self._run_loop(RouteActor, plan.partition)
+            live = camera is not None and is_live(camera.source)
+            begin = partial(handle.run.remote, grounders if plan.kind == "encode" else ())
+            self.watched.append(Watched(plan.identity, plan.kind, handle, begin, plan, live))
+
+    def _run_loop(self, actor: type, *arguments: Any) -> Any:
+        options = {"num_cpus": 0, "max_restarts": -1, "concurrency_groups": {CONTROL: 1}}
+        return ray.remote(**options)(actor).remote(self._config.log.url, *arguments)
+
+    def start(self) -> None:
+        """Start every run loop, and watch."""
+        for item in self.watched:
+            self._run(item)
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Ask every run loop to finish its transaction, and wait for that as long as the time-out allows."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        loops = [item for item in self.watched if item.plan is not None]
+        for item in loops:
+            item.handle.stop.remote()
+        busy = [item.running for item in loops if item.running is not None]
+        if busy:
+            ray.wait(busy, num_returns=len(busy), timeout=timeout_s)
+        for item in loops:
+            if item.health not in ("ended", "failed"):
+                item.health = "stopped"
+
+    def watch_pool(self, name: str, kind: str, handles: Sequence[Any]) -> None:
+        """Report on further processes too (the decode pool's)."""
+        known = {item.name for item in self.watched}
+        added = [Watched(f"{name}-{i}", kind, handle, health="running") for i, handle in enumerate(handles)]
+        self.watched = self.watched + [item for item in added if item.name not in known]
+
+    def _watch(self) -> None:
+        try:
+            while self._failure is None and not self._stop.wait(_TICK_S):
+                for item in self.watched:
+                    self._collect_report(item)
+                    self._look_at(item)
+        except Exception as error:  # nobody else would notice that nothing is watched any more
+            self._failure = DiscoverError(f"supervisor: {type(error).__name__}: {error}; start the system again")
+
+    def _run(self, item: Watched) -> None:
+        if item.begin is not None:
+            item.running, item.again_s, item.began_s = item.begin(), None, time.monotonic()
+
+    def _look_at(self, item: Watched) -> None:
+        if item.again_s is not None and time.monotonic() >= item.again_s:
+            self._run(item)
+            return
+        if item.running is None or not ray.wait([item.running], timeout=0)[0]:
+            return
+        finished, item.running = item.running, None
+        try:
+            outcome = ray.get(finished)
+        except ray.exceptions.RayTaskError as error:
+            self._after(item, error.cause)
+        except ray.exceptions.RayError as error:
+            self._after(item, error)
+        else:
+            item.health = "ended" if outcome == "ended" else "running" if item.plan is None else "stopped"
+            if outcome == "ended":
+                self._tell(f"{item.name}: its source has ended")
+
+    def _after(self, item: Watched, error: BaseException) -> None:
+        """Decide what follows the end of a run loop (or of a pool member's loading) by an error."""
+        death = isinstance(error, ray.exceptions.RayError)
+        ending: Ending = "death" if death else "fenced" if isinstance(error, Fenced) else "other"
+        if isinstance(error, InputError):
+            ending = "input"
+        item.error = "its process died" if death else " ".join(str(error).split()) or type(error).__name__
+        verdict = after_error(item.kind, ending, item.live)
+        if verdict == "stop":
+            self._failure = error if isinstance(error, DiscoverError) else DiscoverError(item.error)
+            item.health = "failed"
+        elif verdict == "fail":
+            item.health = "failed"
+            self._tell(f"{item.name}: gave up: {item.error}")
+        else:
+            item.deaths = deaths_in_a_row(item.deaths, time.monotonic() - item.began_s)
+            delay_s = restart_delay_s(item.deaths)
+            item.again_s, item.health = time.monotonic() + delay_s, "restarting"
+            item.restarts += item.plan is not None  # those of pools are counted when they report again
+            self._tell(f"{item.name} (process {item.pid}): {item.error}; starting again in {delay_s:.1f} s")
+
+    def _collect_report(self, item: Watched) -> None:
+        if item.asked is None:
+            if time.monotonic() - item.asked_s >= _REPORT_EVERY_S:
+                item.asked, item.asked_s = item.handle.report.remote(), time.monotonic()
+            return
+        if not ray.wait([item.asked], timeout=0)[0]:
+            return
+        asked, item.asked = item.asked, None
+        try:
+            report: Report = ray.get(asked)
+        except ray.exceptions.RayError:
+            return  # it is being started again
+        item.reports[report.pid, report.run] = report
+        if report.pid != item.pid:
+            if item.plan is None and item.pid is not None:
+                item.restarts += 1
+            word = "started" if item.pid is None else "started again"
+            item.pid = report.pid
+            self._tell(f"{item.name} {word}: process {report.pid}")
+        if item.running is not None and item.asked_s >= item.began_s and item.health in ("starting", "restarting"):
+            item.health = "running"

@@ -1,0 +1,101 @@
+"""`discover decode`: a file's packets to pictures, from the atoms of the tasks asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from discover_stream.app.extract import chosen_tasks
+from discover_stream.app.outputs import check_output
+from discover_stream.app.progress import frame_bar
+from discover_stream.codec.container import DsvReader, StreamInfo
+from discover_stream.types import BitstreamError, InputError, Profile
+
+if TYPE_CHECKING:
+    from discover_stream.decoding import DecodedFrame
+    from discover_stream.video.sink import ImageSink
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeOrder:
+    """What to decode and how.
+
+    `output` is a name that `open_sink` understands; no `tasks` means all; `steps` None leaves them to the
+    profile; `provenance` draws where each cell comes from over the pictures.
+    """
+
+    source: Path
+    output: str
+    tasks: tuple[str, ...] = ()
+    profile: Profile = "machine"
+    steps: int | None = None
+    generate: bool = True
+    provenance: bool = False
+
+
+def decode_stream(order: DecodeOrder) -> int:
+    """Decode a file to pictures; returns how many.
+
+    Raises:
+        InputError: unknown task, or a file cannot be read or written.
+        BitstreamError: the source is damaged; the frames before the damage are in the output.
+    """
+    from discover_stream.video.sink import open_sink
+
+    check_output(order.output, order.source)
+    with DsvReader(order.source) as reader:
+        info = chosen_tasks(reader, order.tasks)
+        sink = open_sink(order.output, fps=float(info.fps))
+        written = 0
+        try:
+            with frame_bar(f"decode {', '.join(info.keys)}", reader.size) as advance:
+                for frame in _frames(reader, info, order):
+                    _write(sink, frame, order.provenance)
+                    written += 1
+                    advance(written, reader.position)
+        except (BitstreamError, KeyboardInterrupt) as error:
+            if not written:
+                sink.discard()
+                raise
+            sink.close()
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            raise BitstreamError(f"{error}; the {written} frames before it are in {order.output}") from None
+        except BaseException:
+            sink.discard()
+            raise
+        if not written:
+            sink.discard()
+            raise InputError(f"{order.source}: it holds no frames, so nothing was written; encode again")
+        sink.close()
+        return written
+
+
+def _frames(reader: DsvReader, info: StreamInfo, order: DecodeOrder) -> Iterator[DecodedFrame]:
+    from discover_stream.decoding import FrameDecoder
+
+    decoder = FrameDecoder.load()
+    keys = sorted(info.keys.values())
+    for record in reader:
+        try:
+            yield decoder.decode(
+                record.packet,
+                camera=info.camera,
+                tasks=keys,
+                profile=order.profile,
+                steps=order.steps,
+                generate=order.generate,
+            )
+        except BitstreamError as error:
+            raise BitstreamError(f"{reader.path}: at byte {record.offset}: {error}") from None
+
+
+def _write(sink: ImageSink, frame: DecodedFrame, provenance: bool) -> None:
+    if not provenance:
+        sink.write(frame.image)
+        return
+    from discover_stream.video.sheet import overlay_provenance
+
+    sink.write(overlay_provenance(frame.image, frame.provenance))

@@ -1,0 +1,103 @@
+"""The commands that work on files alone: encode, decode, extract, inspect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from discover_stream.types import Profile
+
+_Stream = Annotated[Path, typer.Argument(metavar="S.dsv", help="A stream that `encode` or `extract` wrote.")]
+_Names = Annotated[
+    list[str] | None,
+    typer.Option("--task", "-t", metavar="NAME", help="A task of the stream; may be repeated. `all`: every task."),
+]
+
+
+def encode(
+    source: Annotated[
+        str, typer.Argument(help="A video, a picture, a folder of pictures, sim://road?seconds=5, rtsp:// or http://.")
+    ],
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="S.dsv", help="Where the stream goes.")],
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", "-t", metavar="NAME", help="A built-in task or a task file (.yaml); may be repeated."),
+    ] = None,
+    quality: Annotated[int, typer.Option(min=1, max=8, help="1 (fewest bits) to 8.")] = 4,
+    fps: Annotated[float | None, typer.Option(help="Keep at most so many frames a second.")] = None,
+    camera: Annotated[str | None, typer.Option(help="Name of the camera (default: that of the source).")] = None,
+) -> None:
+    """Encode pictures once, for all tasks (default: the built-in ones)."""
+    from discover_stream.app.encode import EncodeOrder, encode_stream
+    from discover_stream.semantics.labels import builtin_tasks, load_task
+
+    names = list(dict.fromkeys(task)) if task else list(builtin_tasks())
+    order = EncodeOrder(source, output, tuple(load_task(name) for name in names), quality, fps, camera)
+    result = encode_stream(order)
+    typer.echo(f"{output}: {result.frames} frames, {len(names)} tasks, {result.bytes:,} bytes")
+
+
+def decode(
+    source: _Stream,
+    *,
+    output: Annotated[
+        str,
+        typer.Option("--output", "-o", metavar="OUT", help="OUT.mp4, OUT.mkv (lossless), OUT.png or FOLDER/."),
+    ],
+    task: _Names = None,
+    profile: Annotated[Profile, typer.Option(help="Who looks at the pictures.")] = "machine",
+    steps: Annotated[int | None, typer.Option(min=1, help="Diffusion steps (default: the profile's).")] = None,
+    generate: Annotated[bool, typer.Option(help="Generate what was not sent.")] = True,
+    provenance: Annotated[bool, typer.Option("--provenance", help="Show where each cell comes from.")] = False,
+) -> None:
+    """Decode the atoms of some tasks to pictures (default: all)."""
+    from discover_stream.app.decode import DecodeOrder, decode_stream
+
+    order = DecodeOrder(source, output, tuple(task or ()), profile, steps, generate, provenance)
+    typer.echo(f"{output}: {decode_stream(order)} frames")
+
+
+def extract(
+    source: _Stream,
+    *,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="T.dsv", help="Where the stream goes.")],
+    task: Annotated[
+        list[str],
+        typer.Option("--task", "-t", metavar="NAME", help="A task of the stream; may be repeated. `all`: every task."),
+    ],
+) -> None:
+    """Copy the atoms of some tasks to a stream of their own, byte for byte."""
+    from discover_stream.app.extract import extract_stream
+
+    result = extract_stream(source, task, output)
+    typer.echo(f"{output}: {result.frames} frames, {result.bytes:,} bytes")
+
+
+def inspect(
+    source: _Stream,
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    frames: Annotated[bool, typer.Option("--frames", help="List every frame as well.")] = False,
+) -> None:
+    """Show where the bytes of a stream go, for each task and in all."""
+    import json
+
+    from rich.console import Console
+
+    from discover_stream.app.inspection import inspect_stream, report_json, report_tables
+
+    report = inspect_stream(source)
+    if as_json:
+        typer.echo(json.dumps(report_json(report, per_frame=frames), indent=2))
+        return
+    for table in report_tables(report, per_frame=frames):
+        Console(width=None if Console().is_terminal else 200).print(table)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (encode, decode, extract, inspect):
+        app.command()(command)

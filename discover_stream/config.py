@@ -1,0 +1,205 @@
+"""The configuration of a system: one YAML file, checked before anything starts.
+
+Every key has a title, a default and bounds; an unknown key is an error, so that a typing mistake never
+means "the default". Relative paths, the log's and those of cameras and label sets, start at the working
+directory, exactly like paths on a command line: the same file works wherever it is kept.
+
+Files are looked up by path; without one, the packaged ``local.yaml`` applies (`default_config`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from datetime import datetime
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from discover_stream.types import InputError
+
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,39}$"
+"""Names of cameras: they become keys of records and parts of stage names."""
+
+_HOURS_BOUND = 24 * 366 * 10.0
+
+
+class _Section(BaseModel):
+    """Base of all sections: nothing unknown, nothing converted silently, nothing changed later."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RetentionConfig(_Section):
+    """How long records of one kind of topic stay; the tighter rule wins."""
+
+    hours: float = Field(gt=0, le=_HOURS_BOUND, title="Age at which records go, in hours since they were written")
+    gib: float = Field(gt=0, le=1_000_000, title="Size of one partition at which its oldest records go, in GiB")
+
+
+class LogConfig(_Section):
+    """Where everything that flows is kept."""
+
+    path: Path = Field(default=Path("out/discover.db"), title="File of the embedded log, on a local disk")
+    partitions: int = Field(
+        default=4, ge=1, le=64, title="Partitions of every topic keyed by camera; fixed once the log exists"
+    )
+    frames: RetentionConfig = Field(default=RetentionConfig(hours=1, gib=2), title="Retention of coded frames")
+    archive: RetentionConfig = Field(default=RetentionConfig(hours=168, gib=20), title="Retention of the archive")
+    tasks: RetentionConfig = Field(default=RetentionConfig(hours=24, gib=5), title="Retention of task topics")
+
+    @property
+    def url(self) -> str:
+        """The log's address, for `topics.open_log`."""
+        return f"sqlite:{self.path}"
+
+
+class CameraConfig(_Section):
+    """One camera and what its pictures come from."""
+
+    name: str = Field(pattern=NAME_PATTERN, title="Name, unique; lower-case letters, digits and dashes")
+    source: str = Field(
+        min_length=1, max_length=2000, title="Path of a video, picture or folder, or a sim, rtsp or http address"
+    )
+    fps: float | None = Field(default=None, gt=0, le=240, title="Frames to take per second; null takes all")
+    realtime: bool = Field(
+        default=False, title="Deliver a file or simulated camera at its own rate rather than as fast as possible"
+    )
+    starts_at: AwareDatetime | None = Field(
+        default=None,
+        title="Capture time of the first frame of a file or simulated camera, with time zone; "
+        "null means when its ingest first began",
+    )
+    when_behind: Literal["auto", "wait", "drop"] = Field(
+        default="auto",
+        title="What ingest does when encoding falls behind: wait, drop frames (counted), or auto: "
+        "drop for live addresses, wait for everything else",
+    )
+
+
+class PoolsConfig(_Section):
+    """How many processes share the stateless work."""
+
+    ground: int = Field(default=1, ge=1, le=64, title="Grounding processes")
+    ground_batch: int = Field(default=4, ge=1, le=64, title="Frames that one grounding call takes at most")
+    decode: int = Field(default=1, ge=1, le=64, title="Decoding processes, made only when something is decoded")
+
+
+class ThreadsConfig(_Section):
+    """Threads of the networks inside one process; more than the cores in all of them slows everything."""
+
+    ground: int = Field(default=1, ge=1, le=256, title="Threads of each grounding process")
+    encode: int = Field(default=1, ge=1, le=256, title="Threads of each encoding process")
+    decode: int = Field(default=1, ge=1, le=256, title="Threads of each decoding process")
+
+
+class RayConfig(_Section):
+    """The local Ray that carries the processes."""
+
+    object_store_mib: int = Field(default=300, ge=80, le=1_000_000, title="Shared memory for pictures in flight, MiB")
+
+
+class Config(_Section):
+    """Everything that `discover run` needs to know."""
+
+    log: LogConfig = Field(default=LogConfig(), title="The log")
+    cameras: tuple[CameraConfig, ...] = Field(min_length=1, max_length=10_000, title="Cameras")
+    tasks: tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...] = Field(
+        default=("vehicles", "pedestrians", "everything"),
+        min_length=1,
+        max_length=63,
+        title="Tasks: names of built-in ones, or paths of label-set files",
+    )
+    quality: int = Field(default=4, ge=1, le=8, title="Quality of all atoms, 1 (fewest bits) to 8")
+    max_lag: int = Field(
+        default=64, ge=1, le=1_000_000, title="Frames of a partition that may wait for encoding before ingest slows"
+    )
+    pools: PoolsConfig = Field(default=PoolsConfig(), title="Sizes of pools")
+    threads: ThreadsConfig = Field(default=ThreadsConfig(), title="Threads per process")
+    ray: RayConfig = Field(default=RayConfig(), title="Local Ray")
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Config:
+        for what, names in (("camera", [camera.name for camera in self.cameras]), ("task", list(self.tasks))):
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise ValueError(f"{what} {twice!r} is listed twice; every {what} needs a name of its own")
+        return self
+
+
+def starts_at_ns(camera: CameraConfig) -> int | None:
+    """The configured capture time of a camera's first frame in ns since the epoch, None where there is none."""
+    return None if camera.starts_at is None else datetime_ns(camera.starts_at)
+
+
+def datetime_ns(moment: datetime) -> int:
+    """An aware time in ns since the epoch, exact to the microsecond."""
+    whole = int(moment.replace(microsecond=0).timestamp())
+    return (whole * 1_000_000 + moment.microsecond) * 1000
+
+
+def default_config() -> Path:
+    """The packaged default configuration, ``local.yaml``."""
+    return Path(str(resources.files("discover_stream") / "configs" / "local.yaml"))
+
+
+def load_config(path: Path | None = None) -> Config:
+    """Read and check a configuration; without a path, the packaged default.
+
+    Raises InputError, in one line that names the file and the key, for a file that cannot be read, is not
+    YAML, or holds something unknown or out of bounds.
+    """
+    file = default_config() if path is None else path
+    try:
+        text = file.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise InputError(f"configuration {file}: cannot be read ({reason}); give the path of a YAML file") from error
+    return parse_config(text, str(file))
+
+
+def parse_config(text: str, where: str) -> Config:
+    """The configuration in a YAML text; `where` is named in errors. Raises InputError as `load_config`."""
+    try:
+        content = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f" in line {mark.line + 1}" if mark is not None else ""
+        raise InputError(f"configuration {where}: not valid YAML{line}; correct the file") from error
+    if not isinstance(content, dict):
+        raise InputError(f"configuration {where}: holds no keys; it needs at least 'cameras'")
+    try:
+        return Config.model_validate(content)
+    except ValidationError as error:
+        raise InputError(f"configuration {where}: {_first_problem(error)}") from None
+
+
+def _first_problem(error: ValidationError) -> str:
+    """The most useful of pydantic's complaints, as one line: an unknown key explains other errors."""
+    problems = error.errors()
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(first["loc"][:-1])
+        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        return f"unknown key {place!r}; {hint}known keys there: {', '.join(known)}"
+    if first["type"] == "missing":
+        return f"the key {place!r} is missing; add it"
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    given = "" if isinstance(first["input"], (dict, list)) else f" (it is {first['input']!r})"
+    return f"{place}: {message}{given}; correct it" if place else message
+
+
+def _known_keys(place: tuple[int | str, ...]) -> list[str]:
+    """The keys that the section at `place` of a configuration may have."""
+    section: Any = Config
+    for part in place:
+        if isinstance(part, str) and isinstance(section, type) and issubclass(section, BaseModel):
+            field = section.model_fields.get(part)
+            section = field.annotation if field is not None else None
+        else:
+            section = next((kind for kind in get_args(section) if isinstance(kind, type)), None)
+    return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []
