@@ -105,9 +105,8 @@ class EncodeStage:
                 for name, state in stored.items()
             }
         reader = self._log.reader(FRAMES, [self._partition])
-        first = stage.offsets.get((FRAMES, self._partition))
-        if first is not None:
-            reader.seek(self._partition, first)
+        # Not from the first record there is: what retention took meanwhile is to be counted.
+        reader.seek(self._partition, stage.offsets.get((FRAMES, self._partition), 0))
         tasks = TaskTable(self._log, self._partition)
         ahead: deque[Batch] = deque()
         while not self._stop.is_set():
@@ -118,6 +117,8 @@ class EncodeStage:
                 records = self._poll(reader, self._settings.batch, 0.0 if ahead else _POLL_S)
                 if not records:
                     break
+                # Counted before anything of the batch is touched, so that a restart knows to be careful.
+                stage.record_attempt(FRAMES, self._partition, records[0].offset)
                 ahead.append(self._begin(records, tasks.refresh()))
             if ahead:
                 self._work(stage, ahead.popleft())
@@ -151,10 +152,11 @@ class EncodeStage:
         return Batch(records, frames, tasks, self._ground(images, tuple(task.labels for task in tasks)))
 
     def _work(self, stage: Stage, batch: Batch) -> None:
-        for record, frame in zip(batch.records, batch.frames, strict=True):
+        for index, (record, frame) in enumerate(zip(batch.records, batch.frames, strict=True)):
             if self._stop.is_set():
                 return
-            stage.record_attempt(FRAMES, self._partition, record.offset)
+            if index > 0:
+                stage.record_attempt(FRAMES, self._partition, record.offset)
             self._finish(stage, record, frame, batch)
 
     def _finish(self, stage: Stage, record: Record, frame: Decoded, batch: Batch) -> None:

@@ -8,6 +8,8 @@ import os
 # a paragraph per dead worker there); their logs are under /tmp/ray.
 os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+# Ray would run its workers at the lowest priority, behind everything else on the machine; cameras do not wait.
+os.environ.setdefault("RAY_worker_niceness", "0")
 
 import ray
 

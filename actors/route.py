@@ -80,9 +80,8 @@ class RouteStage:
         """Route until stopped. Raises Fenced when another router took over."""
         stage = self._log.stage("route", self._partition, self._owner)
         reader = self._log.reader(ARCHIVE, [self._partition])
-        first = stage.offsets.get((ARCHIVE, self._partition))
-        if first is not None:
-            reader.seek(self._partition, first)
+        # Not from the first record there is: what retention took meanwhile is to be counted.
+        reader.seek(self._partition, stage.offsets.get((ARCHIVE, self._partition), 0))
         tasks = TaskTable(self._log, self._partition)
         while not self._stop.is_set():
             for item in reader.poll(timeout_s=_POLL_S):

@@ -26,7 +26,8 @@ _REPORT_EVERY_S = 0.5
 class Watched:
     """A process under supervision, as the supervisor's thread knows it; others only read it.
 
-    `begin` calls what is to be done in it, again after every death; None where it only answers calls.
+    `begin` calls what is to be done in it, again after every death; None where it only answers calls. `lost` is
+    the process that died last: until another one answers, it is the same death.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Watched:
     asked_s: float = 0.0
     reports: dict[tuple[int, int], Report] = field(default_factory=dict)
     pid: int | None = None
+    lost: int | None = None
 
     @property
     def done(self) -> int:
@@ -157,6 +159,10 @@ class Supervisor:
         ending: Ending = "death" if death else "fenced" if isinstance(error, Fenced) else "other"
         if isinstance(error, InputError):
             ending = "input"
+        if death and item.lost is not None and item.lost == item.pid:
+            item.again_s = time.monotonic() + restart_delay_s(item.deaths)  # Ray has not started it again yet
+            return
+        item.lost = item.pid if death else None
         item.error = "its process died" if death else " ".join(str(error).split()) or type(error).__name__
         verdict = after_error(item.kind, ending, item.live)
         if verdict == "stop":

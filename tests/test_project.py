@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -137,6 +139,39 @@ def test_every_dependency_is_pinned_within_its_range() -> None:
         assert requirement.specifier.contains(pinned[name], prereleases=True), f"{requirement}: pin {pinned[name]}"
 
 
+def imported(folders: Sequence[str]) -> set[str]:
+    """Distributions that the Python files of some folders import, wherever in a file they do."""
+    names: set[str] = set()
+    for path in (file for folder in folders for file in (ROOT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.add(node.module.split(".")[0])
+    own = {*PACKAGES, *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
+    known = metadata.packages_distributions()
+    foreign = names - own - sys.stdlib_module_names
+    return {canonicalize_name(known.get(name, [name])[0]) for name in foreign}
+
+
+def test_code_imports_what_is_declared_and_nothing_else() -> None:
+    project = pyproject()["project"]
+    assert isinstance(project, dict)
+
+    def declared(texts: Sequence[str]) -> set[str]:
+        return {canonicalize_name(Requirement(text).name) for text in texts}
+
+    runtime = declared(project["dependencies"])
+    optional = declared(
+        [text for name, texts in project["optional-dependencies"].items() if name != "dev" for text in texts]
+    )
+    used = imported(PACKAGES)
+    assert used - runtime - optional == set(), "imported, but not declared in pyproject.toml"
+    assert runtime - used == set(), "declared in pyproject.toml, but not imported"
+    tools = declared(project["optional-dependencies"]["dev"])
+    assert imported(["tests", "benchmarks"]) - runtime - tools == set()
+
+
 def test_dependencies_are_ranges() -> None:
     for requirement in requirements():
         assert requirement.specifier, f"{requirement} has no lower bound"
@@ -171,9 +206,10 @@ def test_no_tracked_file_names(what: str) -> None:
 
 
 def test_weights_stay_small() -> None:
+    files = {ROOT / name for name in package_files()} | set(tracked_files())
     sizes = {
         path.relative_to(ROOT).as_posix(): path.stat().st_size
-        for path in tracked_files()
+        for path in files
         if path.suffix in {".safetensors", ".onnx", ".pt", ".pth", ".h5", ".npz"}
     }
     assert sizes

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from discover_stream import __version__
-from discover_stream.app import files
+from discover_stream.app import demo, files, system
 from discover_stream.types import DiscoverError
 
 EXIT_ERROR = 2
@@ -40,7 +40,8 @@ def build_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    files.register(app)
+    for module in (files, system, demo):
+        module.register(app)
     return app
 
 

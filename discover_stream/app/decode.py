@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from discover_stream.app.extract import chosen_tasks
-from discover_stream.app.outputs import check_output
+from discover_stream.app.outputs import check_output, counted
 from discover_stream.app.progress import frame_bar
 from discover_stream.codec.container import DsvReader, StreamInfo
 from discover_stream.types import BitstreamError, InputError, Profile
@@ -62,7 +62,7 @@ def decode_stream(order: DecodeOrder) -> int:
             sink.close()
             if isinstance(error, KeyboardInterrupt):
                 raise
-            raise BitstreamError(f"{error}; the {written} frames before it are in {order.output}") from None
+            raise BitstreamError(f"{error}; before it {counted(written, 'frame')} went to {order.output}") from None
         except BaseException:
             sink.discard()
             raise

@@ -18,8 +18,7 @@ class Clock:
     """Wall time of the demo's steps, and processor time of the stages' processes."""
 
     steps: list[Timing] = field(default_factory=list)
-    _first: dict[tuple[str, int], float] = field(default_factory=dict)
-    _last: dict[tuple[str, int], float] = field(default_factory=dict)
+    _spent: dict[tuple[str, int], float] = field(default_factory=dict)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -29,7 +28,7 @@ class Clock:
         self.steps.append(Timing(name, time.perf_counter() - start))
 
     def observe(self, progress: Progress) -> None:
-        """Read the processor time of every stage's process; the first reading of a process is its zero."""
+        """Read the processor time of every stage's process."""
         for stage in progress.stages:
             if stage.pid is None:
                 continue
@@ -37,19 +36,14 @@ class Clock:
                 times = psutil.Process(stage.pid).cpu_times()
             except psutil.Error:
                 continue
-            spent = times.user + times.system
-            self._first.setdefault((stage.kind, stage.pid), spent)
-            self._last[stage.kind, stage.pid] = spent
+            self._spent[stage.kind, stage.pid] = times.user + times.system
 
-    def busy(self, frames: int) -> tuple[Timing, ...]:
-        """Processor time of each kind of stage since its processes were first seen, for `frames` frames."""
+    def busy(self) -> tuple[Timing, ...]:
+        """Processor time of each kind of stage, from the start of its processes, as of the last look."""
         kinds: dict[str, list[float]] = {}
-        for (kind, pid), last in self._last.items():
-            kinds.setdefault(kind, []).append(last - self._first[kind, pid])
-        return tuple(
-            Timing(kind, sum(spent), f"{_processes(len(spent))}, {1000 * sum(spent) / max(1, frames):.0f} ms/frame")
-            for kind, spent in kinds.items()
-        )
+        for (kind, _), seconds in self._spent.items():
+            kinds.setdefault(kind, []).append(seconds)
+        return tuple(Timing(kind, sum(spent), _processes(len(spent))) for kind, spent in kinds.items())
 
 
 def _processes(count: int) -> str:

@@ -150,11 +150,11 @@ def plan_cameras(video: str | None, seconds: float, fps: float, files: Files) ->
         InputError: see `cut_clip`.
     """
     first = (
-        simulated(FIRST_CAMERA, 11, (640, 352), seconds, fps)
+        simulated(FIRST_CAMERA, 5, (640, 352), seconds, fps)
         if video is None
         else cut_clip(video, files.clip, seconds, fps)
     )
-    return first, simulated(SECOND_CAMERA, 5, (512, 288), seconds, fps)
+    return first, simulated(SECOND_CAMERA, 3, (512, 288), seconds, fps)
 
 
 def demo_config(base: Config, cameras: tuple[DemoCamera, ...], files: Files, *, decoders: int) -> Config:

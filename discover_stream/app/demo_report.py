@@ -55,7 +55,8 @@ class Timing:
 @dataclass(frozen=True, slots=True)
 class Report:
     """Everything on the page. `figures` ends with the line of `all`; `timings` are of the demo's steps,
-    one after the other, and `busy` is the processor time of the stages, which work at the same time."""
+    one after the other, and `busy` is the processor time of the stages, which
+    work at the same time."""
 
     lead: str
     figures: tuple[TaskFigures, ...]
@@ -106,7 +107,10 @@ def render_report(report: Report) -> str:
         pictures=[(section, [(p, data_uri(p.image)) for p in section.pictures]) for section in report.sections],
         clocks=[
             (title, timings, max((timing.seconds for timing in timings), default=0.0) or 1.0)
-            for title, timings in (("Steps, wall time", report.timings), ("Stages, processor time", report.busy))
+            for title, timings in (
+                ("Steps, wall time", report.timings),
+                ("Stages, processor time from the start of their processes", report.busy),
+            )
         ],
         legend=legend,
     )

@@ -21,18 +21,22 @@ from discover_stream.app.demo_figures import ALL, Received, TaskFigures, figures
 from discover_stream.app.demo_pictures import Moment
 from discover_stream.app.demo_plan import DemoCamera, Files, demo_config, plan_cameras, write_config
 from discover_stream.app.demo_show import Shown, show
-from discover_stream.codec.packet import parse_packet
+from discover_stream.codec.packet import packet_bytes
 from discover_stream.config import Config, load_config
 from discover_stream.decoding import DecodedFrame
+from discover_stream.sdk import Subscription, TaskFrame, read_archive, subscribe
 from discover_stream.semantics.labels import load_task
-from discover_stream.types import Image, InputError, Provenance, Task
+from discover_stream.types import DiscoverError, Image, InputError, Provenance, Task
 from discover_stream.video.jpeg import decode_jpeg
 from topics import open_log
-from topics.catalogue import ARCHIVE, FRAMES, task_topic
-from topics.log import Log, Reader, Record
+from topics.catalogue import FRAMES, task_topic
+from topics.log import Log, Record, lag
 from topics.messages import FrameMessage, decode
 
 POLL_S = 0.2
+STALL_S = 180.0
+LATEST_NS = 2**63 - 1
+GROUP = "demo"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ def run_demo(options: DemoOptions) -> None:
     config = demo_config(base, cameras, files, decoders=decoders)
     write_config(config, files.config)
     for camera in cameras:
-        console.print(f"camera {camera.name}: {camera.what}, {camera.frames} frames")
+        say(console, f"camera {camera.name}: {camera.what}, {camera.frames} frames")
 
     system = System(config, on_event=lambda line: console.print(line, style="dim", markup=False))
     with ExitStack() as running:
@@ -94,14 +98,20 @@ def run_demo(options: DemoOptions) -> None:
     with clock.step("pictures"), console.status("making pictures"):
         model = streams.packets[ALL][0].packet.model.hex()
         shown = Shown(tasks, cameras, figures, moments(streams, decoded), options.fps, model)
-        busy = clock.busy(len(streams.packets[ALL]))
+        busy = clock.busy()
         show(shown, files, tuple(clock.steps), busy)
     console.print()
     console.print(figures_table(figures, f"{len(cameras)} cameras, {options.seconds:g} s at {options.fps:g} frames/s"))
-    console.print("wall time: " + ", ".join(f"{step.step} {step.seconds:.0f} s" for step in clock.steps))
-    console.print("processors: " + ", ".join(f"{stage.step} {stage.detail}" for stage in busy))
+    total = sum(step.seconds for step in clock.steps)
+    say(console, f"wall time {total:.0f} s: " + ", ".join(f"{step.step} {step.seconds:.0f}" for step in clock.steps))
+    say(console, "processor time, s: " + ", ".join(f"{kind.step} {kind.seconds:.0f} ({kind.detail})" for kind in busy))
     for path in (files.film, files.sheet, files.report):
-        console.print(f"wrote {path}", soft_wrap=True)
+        say(console, f"wrote {path}")
+
+
+def say(console: Console, line: str) -> None:
+    """Print a line as it is, in one piece also where the terminal is narrow."""
+    console.print(line, soft_wrap=True, markup=False)
 
 
 @contextmanager
@@ -130,26 +140,32 @@ def stream(
     packets: dict[str, list[Received]] = {name: [] for name in names}
     with ExitStack() as stack:
         log = stack.enter_context(open_log(config.log.url))
-        readers = {name: stack.enter_context(closing(log.reader(task_topic(name), group="demo"))) for name in names}
+        # A time-out of zero ends the iteration when nothing waits; it goes on at the next look.
+        subscribers = {name: stack.enter_context(subscribe(name, log=log, group=GROUP, timeout_s=0)) for name in names}
         shown = stack.enter_context(bars(console))
         captured = shown.add_task("captured", total=expected)
         encoded = shown.add_task("encoded", total=expected)
         rows = {name: shown.add_task(f"received {name}", total=expected) for name in names}
-        idle = False
+        idle, patience = False, Patience()
         while True:
-            for name, reader in readers.items():
-                packets[name] += receive(reader)
+            for name, subscription in subscribers.items():
+                packets[name] += receive(subscription)
                 shown.update(rows[name], completed=len(packets[name]))
             progress = system.progress()
             clock.observe(progress)
             shown.update(captured, completed=progress.frames)
             shown.update(encoded, completed=progress.archived)
-            if idle and all(len(packets[task.name]) >= task.packets for task in progress.tasks):
+            if idle and not any(unread(log, name, config.log.partitions) for name in names):
                 break
+            patience.look(progress)
             idle = system.wait_idle(timeout_s=POLL_S)
         for row in (captured, encoded, *rows.values()):
             shown.update(row, total=progress.archived)
-        packets[ALL] = [received(record) for record in records(log, ARCHIVE)]
+        packets[ALL] = [
+            Received(found.camera, len(found.data), found.packet)
+            for camera in cameras
+            for found in read_archive(log, camera.name, 0, LATEST_NS)
+        ]
         originals = dict(original_frames(log))
     report_problems(progress, console)
     if not packets[ALL]:
@@ -160,18 +176,41 @@ def stream(
     return Streams(packets, originals)
 
 
-def receive(reader: Reader) -> list[Received]:
-    """What has arrived for a subscriber since the last call."""
-    found = [received(item) for item in reader.poll() if isinstance(item, Record)]
-    if found:
-        reader.commit()
-    return found
+class Patience:
+    """Ends a wait for a system in which nothing happens any more: the demo must not hang."""
+
+    def __init__(self) -> None:
+        self._seen: object = None
+        self._since_s = time.monotonic()
+
+    def look(self, progress: Progress) -> None:
+        """Raise DiscoverError where nothing has changed for `STALL_S`, naming every stage that does not run."""
+        state = [(stage.name, stage.health, stage.restarts, stage.done, stage.lag) for stage in progress.stages]
+        if state != self._seen:
+            self._seen, self._since_s = state, time.monotonic()
+        elif time.monotonic() - self._since_s > STALL_S:
+            stuck = [
+                f"{stage.name} is {stage.health}" + (f" ({stage.error})" if stage.error else "")
+                for stage in progress.stages
+                if stage.health not in ("running", "ended") or stage.lag
+            ]
+            raise DiscoverError(
+                f"demo: nothing has moved for {STALL_S:.0f} s; {'; '.join(stuck) or 'every stage says it runs'};"
+                " run it again, and report it if it happens again"
+            )
 
 
-def received(record: Record) -> Received:
-    """The packet in a record. Raises BitstreamError where it is damaged."""
-    camera, data = record.key or "?", record.value or b""
-    return Received(camera, data, parse_packet(data, camera=camera))
+def receive(subscription: Subscription) -> list[Received]:
+    """What has arrived for a subscriber since the last look."""
+    frames = [item for item in subscription if isinstance(item, TaskFrame)]
+    if frames:
+        subscription.commit()
+    return [Received(frame.camera, frame.size, frame.packet) for frame in frames]
+
+
+def unread(log: Log, task: str, partitions: int) -> int:
+    """Packets of a task that its subscriber has not committed yet."""
+    return sum(lag(log, GROUP, task_topic(task), range(partitions)).values())
 
 
 def records(log: Log, topic: str) -> Iterator[Record]:
@@ -193,14 +232,14 @@ def report_problems(progress: Progress, console: Console) -> None:
     """Say what was lost or went wrong on the way, if anything."""
     for camera in progress.cameras:
         for reason, count in camera.dropped.items():
-            console.print(f"camera {camera.name}: {count} frames dropped ({reason})", markup=False)
+            say(console, f"camera {camera.name}: {count} frames dropped ({reason})")
         if camera.problem:
-            console.print(f"camera {camera.name}: {camera.problem}", markup=False)
+            say(console, f"camera {camera.name}: {camera.problem}")
     for stage in progress.stages:
         if stage.error:
-            console.print(f"{stage.name}: {stage.error} ({stage.restarts} restarts)", markup=False)
+            say(console, f"{stage.name}: {stage.error} ({stage.restarts} restarts)")
     if progress.dead:
-        console.print(f"{progress.dead} frames could not be processed; they are on the topic 'dead'")
+        say(console, f"{progress.dead} frames could not be processed; they are on the topic 'dead'")
 
 
 def decode_views(
@@ -210,7 +249,9 @@ def decode_views(
     console, clock = watch
     decoded = {}
     with bars(console) as shown:
-        rows = {name: shown.add_task(f"decoded {name}", total=len(items)) for name, items in packets.items()}
+        rows = {
+            name: shown.add_task(f"decoded {name}", total=len(items), start=False) for name, items in packets.items()
+        }
         with clock.step("start decoders"):
             # Enough packets for each process to get some: loading networks is not part of decoding a frame.
             list(system.decode([job(packets[ALL][0])] * 2 * processes))
@@ -218,6 +259,7 @@ def decode_views(
         for name, items in packets.items():
             start = time.perf_counter()
             frames = []
+            shown.start_task(rows[name])
             with clock.step(f"decode {name}"):
                 for frame in system.decode(map(job, items)):
                     frames.append(frame)
@@ -229,7 +271,7 @@ def decode_views(
 
 def job(item: Received) -> DecodeJob:
     """Decode all that a packet holds."""
-    return DecodeJob(item.camera, item.data)
+    return DecodeJob(item.camera, packet_bytes(item.packet))
 
 
 def measure(streams: Streams, decoded: Mapping[str, Decoded]) -> tuple[TaskFigures, ...]:

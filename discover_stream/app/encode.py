@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from discover_stream.app.outputs import Written, check_stream_output
+from discover_stream.app.outputs import Written, check_stream_output, counted
 from discover_stream.app.progress import frame_bar
 from discover_stream.codec.container import DsvWriter, StreamInfo, StreamTask
 from discover_stream.codec.packet import Packet
@@ -128,7 +128,7 @@ def encode_stream(order: EncodeOrder) -> Written:
     if not writer.broken:
         writer.close()
     if problem is not None:
-        kept = "" if writer.broken else f"; the {writer.frames} frames before it are in {order.output}"
+        kept = "" if writer.broken else f"; {counted(writer.frames, 'frame')} went to {order.output}"
         raise InputError(f"{problem}{kept}")
     return Written(writer.frames, writer.size.total)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from discover_stream.app.outputs import Written, check_stream_output
+from discover_stream.app.outputs import Written, check_stream_output, counted
 from discover_stream.app.progress import frame_bar
 from discover_stream.codec.container import DsvReader, DsvWriter, StreamInfo
 from discover_stream.codec.packet import route
@@ -53,7 +53,7 @@ def extract_stream(source: Path, names: Collection[str], output: Path) -> Writte
             writer.close()
             if isinstance(error, KeyboardInterrupt):
                 raise
-            raise BitstreamError(f"{error}; the {writer.frames} frames before it are in {output}") from None
+            raise BitstreamError(f"{error}; before it {counted(writer.frames, 'frame')} went to {output}") from None
         writer = writer or DsvWriter(output, info)
         writer.close()
         return Written(writer.frames, writer.size.total)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from discover_stream.app.outputs import counted
 from discover_stream.types import Profile
 
 _Stream = Annotated[Path, typer.Argument(metavar="S.dsv", help="A stream that `encode` or `extract` wrote.")]
@@ -37,7 +38,7 @@ def encode(
     names = list(dict.fromkeys(task)) if task else list(builtin_tasks())
     order = EncodeOrder(source, output, tuple(load_task(name) for name in names), quality, fps, camera)
     result = encode_stream(order)
-    typer.echo(f"{output}: {result.frames} frames, {len(names)} tasks, {result.bytes:,} bytes")
+    typer.echo(f"{output}: {counted(result.frames, 'frame')}, {counted(len(names), 'task')}, {result.bytes:,} bytes")
 
 
 def decode(
@@ -57,7 +58,7 @@ def decode(
     from discover_stream.app.decode import DecodeOrder, decode_stream
 
     order = DecodeOrder(source, output, tuple(task or ()), profile, steps, generate, provenance)
-    typer.echo(f"{output}: {decode_stream(order)} frames")
+    typer.echo(f"{output}: {counted(decode_stream(order), 'frame')}")
 
 
 def extract(
@@ -73,7 +74,7 @@ def extract(
     from discover_stream.app.extract import extract_stream
 
     result = extract_stream(source, task, output)
-    typer.echo(f"{output}: {result.frames} frames, {result.bytes:,} bytes")
+    typer.echo(f"{output}: {counted(result.frames, 'frame')}, {result.bytes:,} bytes")
 
 
 def inspect(

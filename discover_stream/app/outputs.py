@@ -17,6 +17,15 @@ class Written:
     bytes: int
 
 
+def counted(number: int, thing: str) -> str:
+    """A number of things in words.
+
+    >>> counted(1, "frame"), counted(2, "frame")
+    ('1 frame', '2 frames')
+    """
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def check_output(output: str | os.PathLike[str], source: str | os.PathLike[str]) -> None:
     """Refuse to write a result over the input it is made from.
 

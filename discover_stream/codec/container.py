@@ -116,8 +116,8 @@ class DsvFramer:
         check_belongs(self.info, packet, self._last_seq)
         body = packet_bytes(packet)
         framing = _PACKET + varint(len(body))
-        self._crc = checksum(body, checksum(framing, self._crc))
         self.size = self.size.plus(len(framing), packet_size(packet))
+        self._crc = checksum(body, checksum(framing, self._crc))
         self.frames += 1
         self._last_seq = packet.seq
         return framing + body
@@ -177,12 +177,18 @@ class DsvWriter:
             InputError: the disk refuses it; the frames before it are kept.
         """
         before = self._framer.frames
-        self._append(self._framer.record(packet), f"; {before} frames before it are kept")
+        self._append(self._framer.record(packet), f"; frames kept: {before}")
 
     def close(self) -> None:
-        """Write the end record and close the file; does nothing where it is closed already."""
+        """Write the end record and close the file; does nothing where it is closed already.
+
+        Where an interrupt came in the middle of a write, the frames before it are kept without end record.
+        """
+        if self.size.total != self._good:
+            self.broken = True
+            self._file.close()
         if not self._file.closed:
-            self._append(self._framer.end(), f"; its {self.frames} frames are kept")
+            self._append(self._framer.end(), f"; frames kept: {self.frames}")
             self._file.close()
 
     def abandon(self) -> None:
@@ -262,9 +268,10 @@ class DsvReader:
                 packet = parse_packet(body, camera=self.info.camera)
                 check_belongs(self.info, packet, last_seq)
             except BitstreamError as error:
+                plural = "" if self.frames == 1 else "s"
                 before = "" if last_seq < 0 else f", last seq {last_seq}"
                 raise BitstreamError(
-                    f"{self.path}: damaged at byte {start}, after {self.frames} good frames{before}: {error}"
+                    f"{self.path}: damaged at byte {start}, after {self.frames} good frame{plural}{before}: {error}"
                 ) from None
             crc = checksum(body, checksum(framing, crc))
             last_seq = packet.seq

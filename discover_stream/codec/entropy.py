@@ -141,5 +141,5 @@ def _shortest(coder: Any) -> bytes:
         unit = 256**dropped
         rounded = -(-start // unit) * unit
         if rounded < start + span:
-            return rounded.to_bytes(size, "big").rstrip(b"\0")
+            return bytes(rounded.to_bytes(size, "big").rstrip(b"\0"))
     raise AssertionError("unreachable: the start itself lies in the interval")

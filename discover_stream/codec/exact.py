@@ -19,6 +19,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 import torch
+from compressai.ops.bound_ops import LowerBoundFunction
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -75,7 +76,9 @@ class ScaleBranch(nn.Module):
         hidden = self.second(hidden).clamp(0, ACTIVATION_LIMIT)
         flat = self.third(hidden).transpose(1, 2).reshape(batch, -1, rows, columns)
         index = functional.pixel_shuffle(flat, Z_TO_Y) + self.bias[quality - 1][:, :, None, None]
-        return index.clamp(0, SCALE_LEVELS - 1)
+        # Below the bound, the gradient passes where it would raise the index: none gets stuck there.
+        bounded: Tensor = LowerBoundFunction.apply(index, torch.zeros(1))
+        return bounded.clamp(max=SCALE_LEVELS - 1)
 
 
 def export_branch(branch: ScaleBranch) -> dict[str, Tensor]:

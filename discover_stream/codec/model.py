@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ class CodecModel:
         digest: SHA-256 of the file; packets carry its first three bytes.
     """
 
-    network: CodecNetwork
+    network: CodecNetwork = field(repr=False)
     scales: ExactScales
     y_coder: SymbolCoder
     z_coder: SymbolCoder

@@ -120,17 +120,18 @@ def _regions_inside(
 
 def _packet_regions(regions: Mapping[str, Sequence[Region]], order: Sequence[str]) -> tuple[PacketRegion, ...]:
     """One record per physical region, shared by the tasks that see the same box, score and track."""
-    records: list[tuple[Box, int, int, dict[int, int]]] = []
+    records: dict[tuple[Box, int, int], list[dict[int, int]]] = {}
     for position, task in enumerate(order):
         for region in regions[task]:
             score = round(min(max(region.score, 0.0), 1.0) * SCORE_STEPS)
-            for record in records:
-                if record[:3] == (region.box, score, region.track) and position not in record[3]:
-                    record[3][position] = region.label
-                    break
-            else:
-                records.append((region.box, score, region.track, {position: region.label}))
-    return tuple(PacketRegion(box, score, track, tuple(labels.items())) for box, score, track, labels in records)
+            alike = records.setdefault((region.box, score, region.track), [])
+            # The same box twice in one task, with two labels, is two records.
+            labels = next((known for known in alike if position not in known), None)
+            if labels is None:
+                labels = {}
+                alike.append(labels)
+            labels[position] = region.label
+    return tuple(PacketRegion(*key, tuple(labels.items())) for key, alike in records.items() for labels in alike)
 
 
 @torch.inference_mode()

@@ -12,8 +12,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
+from types import MappingProxyType
 
 import yaml
 
@@ -132,6 +133,7 @@ def match_label(label: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=1024)
 def plan_labels(label_set: LabelSet) -> GroundingPlan:
     """Decide which class grounds each label, and which label each class's detections get.
 
@@ -148,4 +150,4 @@ def plan_labels(label_set: LabelSet) -> GroundingPlan:
         exact = words.phrases.get(tokens)
         rank = exact[1] if exact is not None and exact[0] == kind else len(words.phrases)
         fits[kind] = min(fits.get(kind, (rank, len(tokens), index)), (rank, len(tokens), index))
-    return GroundingPlan(label_set, classes, {kind: fit[2] for kind, fit in sorted(fits.items())})
+    return GroundingPlan(label_set, classes, MappingProxyType({kind: fit[2] for kind, fit in sorted(fits.items())}))

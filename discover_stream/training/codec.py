@@ -38,10 +38,13 @@ log = logging.getLogger(__name__)
 
 CROP = 192
 CELLS = CROP // 16
-LATENT_WEIGHTS = (0.12, 3.0)
+LATENT_WEIGHTS = (0.3, 8.0)
 """Weight of the latent error at quality 1 and 8, geometric between, in bits per pixel per unit."""
-PICTURE_WEIGHTS = (25.0, 700.0)
+PICTURE_WEIGHTS = (60.0, 1500.0)
 """Weight of the picture's squared error (0..1 scale) at quality 1 and 8, geometric between."""
+NOISE_SHARE = 0.7
+"""Share of steps that add uniform noise where the codec rounds. Rounding, with the gradient of the
+identity, hides from the gradient what a finer scale would gain; noise hides what rounding does."""
 UNSENT_WEIGHT = 0.08
 """How much an error in a cell that was not sent counts, beside 1 in a sent one."""
 
@@ -83,13 +86,16 @@ class TrainableCodec(nn.Module):
         self.scales = ScaleBranch(config)
         self.prior = EntropyBottleneck(config.z_channels)
 
-    def forward(self, picture: Tensor, mask: Tensor, quality: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, picture: Tensor, mask: Tensor, quality: Tensor, noisy: bool = False
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One pass in training mode.
 
         Args:
             picture: (B, 3, H, W) RGB 0..1.
             mask: (B, 1, H/16, W/16) cells that are sent.
             quality: (B,) in 1..8.
+            noisy: add uniform noise to y' where the codec rounds.
 
         Returns:
             z_c^ (B, 16, H/8, W/8), bits of sent y (B,), bits of z (B,).
@@ -111,15 +117,20 @@ class TrainableCodec(nn.Module):
         z_hat = symbols + medians
         with torch.autocast("cpu", torch.bfloat16):
             psi = network.h_s(z_hat)
-        scaled_hat, residual = self._quantise(scaled, psi, mask)
-        noisy = residual + torch.empty_like(residual).uniform_(-0.5, 0.5)
-        y_bits = (gaussian_bits(noisy, scale) * mask).sum(dim=(1, 2, 3))
+        noise = torch.empty_like(scaled).uniform_(-0.5, 0.5)
+        scaled_hat, residual = self._quantise(scaled, psi, mask, noise if noisy else None)
+        y_bits = (gaussian_bits(residual + noise, scale) * mask).sum(dim=(1, 2, 3))
         with torch.autocast("cpu", torch.bfloat16):
             latent = network.synthesise(scaled_hat, mask, z_hat, quality)
         return latent.float(), y_bits, z_bits
 
-    def _quantise(self, scaled: Tensor, psi: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """y'^ (masked) and the residuals y' - mean, pass by pass as the decoder sees them."""
+    def _quantise(self, scaled: Tensor, psi: Tensor, mask: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """y'^ (masked) and the residuals y' - mean, pass by pass as the decoder sees them.
+
+        With `noise`, y'^ is y' plus that noise instead of the rounded residual plus its mean.
+        """
+        if noise is not None:
+            noisy = torch.split((scaled + noise) * mask, list(self.network.config.groups), dim=1)
         anchors = checkerboard(scaled.shape[2], scaled.shape[3], 0, 0)
         known: list[Tensor] = []
         residuals: list[Tensor] = []
@@ -127,13 +138,16 @@ class TrainableCodec(nn.Module):
             with torch.autocast("cpu", torch.bfloat16):
                 before = torch.cat([*known, torch.zeros_like(part)], dim=1)
                 first = self.network.context.means(group, psi, before, mask, second=False).float()
-                anchored = (round_through(part - first) + first) * anchors * mask
+                if noise is None:
+                    anchored = (round_through(part - first) + first) * anchors * mask
+                else:
+                    anchored = noisy[group] * anchors
                 before = torch.cat([*known, anchored], dim=1)
                 second = self.network.context.means(group, psi, before, mask, second=True).float()
             mean = first * anchors + second * (1 - anchors)
             residual = part - mean
             residuals.append(residual)
-            known.append((round_through(residual) + mean) * mask)
+            known.append((round_through(residual) + mean) * mask if noise is None else noisy[group])
         return torch.cat(known, dim=1), torch.cat(residuals, dim=1)
 
 
@@ -193,7 +207,7 @@ def main() -> None:
         quality = torch.from_numpy(random.integers(1, config.qualities + 1, arguments.batch))
         mask = torch.from_numpy(np.stack([random_mask(random, CELLS) for _ in range(arguments.batch)]))[:, None]
         picture = picture.to(memory_format=torch.channels_last)
-        output, y_bits, z_bits = codec(picture, mask, quality)
+        output, y_bits, z_bits = codec(picture, mask, quality, noisy=bool(random.random() < NOISE_SHARE))
         weight = functional.interpolate(mask, scale_factor=2) * (1 - UNSENT_WEIGHT) + UNSENT_WEIGHT
         # Errors are averaged over what was sent, as the bits of y are: rate and distortion of a small
         # object weigh as much as those of a whole picture.

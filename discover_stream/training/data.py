@@ -16,6 +16,7 @@ from PIL import Image as PillowImage
 from torch import Tensor
 
 from discover_stream.types import Image, InputError
+from discover_stream.video.simulate import SimulatedCamera
 
 TRAIN_CLIPS = ("carpark.mp4", "suburb.mp4", "topdown.mp4", "motorway_fog.mp4")
 """Clips whose licence lets them shape shipped weights."""
@@ -50,10 +51,20 @@ def photographs(folder: Path, longest: int) -> list[Image]:
     return pictures
 
 
+def simulated_pictures(scenes: int, each: int) -> list[Image]:
+    """Pictures of simulated streets, seeds from 1000 on: lower seeds are for demos and reports."""
+    pictures = []
+    for seed in range(1000, 1000 + scenes):
+        camera = SimulatedCamera(f"train-{seed}", seed=seed)
+        pictures += [camera.render(index * 70)[0].image for index in range(each)]
+    return pictures
+
+
 def load_pictures(data: Path, *, every: int = 8, longest: int = 512) -> tuple[list[Image], list[float]]:
     """All training pictures and their sampling weights.
 
-    Street clips are drawn as often as photographs: their frames weigh more one by one.
+    Clips, photographs and simulated streets are drawn 40, 35 and 25 times in a hundred, however many
+    pictures there are of each.
 
     Raises:
         InputError: the data folder lacks clips or photographs.
@@ -68,8 +79,11 @@ def load_pictures(data: Path, *, every: int = 8, longest: int = 512) -> tuple[li
         photos += photographs(data / name, longest)
     if not clips or not photos:
         raise InputError(f"{data}: no training clips or photographs found; see docs/training.md for the layout")
-    weights = [1.0 / len(clips)] * len(clips) + [1.0 / len(photos)] * len(photos)
-    return clips + photos, weights
+    simulated = simulated_pictures(scenes=10, each=6)
+    weights = []
+    for share, pictures in ((0.40, clips), (0.35, photos), (0.25, simulated)):
+        weights += [share / len(pictures)] * len(pictures)
+    return clips + photos + simulated, weights
 
 
 class CropSampler:

@@ -1,8 +1,9 @@
 """Measure a grounder: `python -m discover_stream.training.grounder_report --data DIR --teacher YOLOX.onnx`.
 
-Against three truths, always on pictures that did not shape the weights: the teacher's findings in one look at
-each frame, the same linked in time (what training learns from, made from the other half of a clip), and
-the simulator's exact boxes. Prints one Markdown table; `--pictures DIR` also draws.
+Always on pictures that did not shape the weights, against the teacher's findings in one look at each frame and
+against the simulator's exact boxes; with `--linked` also against the teacher's findings linked in time, which is
+slow, for the teacher then looks at every frame and at its tiles. Prints one Markdown table; `--pictures DIR` also
+draws.
 """
 
 from __future__ import annotations
@@ -126,9 +127,11 @@ def as_truth(image: Image, sure: Detections, doubtful: Detections) -> Sample:
     )
 
 
-def truths(data: Path, teacher: YoloxTeacher, every: int) -> Iterator[tuple[str, list[Sample]]]:
+def truths(
+    data: Path, teacher: YoloxTeacher, clips: Sequence[str], every: int, *, linked: bool
+) -> Iterator[tuple[str, list[Sample]]]:
     """The labelled pictures to measure on, by name."""
-    for clip in CLIPS:
+    for clip in clips:
         frames = read_clip(data / "video" / clip, 0.5, 1.0)
         looks = []
         for frame in frames[::every]:
@@ -138,7 +141,7 @@ def truths(data: Path, teacher: YoloxTeacher, every: int) -> Iterator[tuple[str,
             looks.append(as_truth(frame, found.above(0.3), doubt))
         name = Path(clip).stem
         yield f"{name}, teacher", looks
-        if name not in ("motorway_trucks", "crossing"):  # linking needs a camera that stands still
+        if linked and name not in ("motorway_trucks", "crossing"):  # linking needs a camera that stands still
             movers = "car" if name == "carpark" else None
             yield f"{name}, linked", label_clip(teacher, frames, ClipPlan(every, movers))
     yield "simulator", simulate_samples(SIMULATED_SEEDS, per_seed=6)
@@ -172,17 +175,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", type=Path, help="instead of those shipped")
     parser.add_argument("--threshold", type=float, help="instead of the default")
     parser.add_argument("--every", type=int, default=8, help="measure every n-th frame")
+    parser.add_argument("--clip", action="append", choices=CLIPS, help="only this clip (repeatable)")
+    parser.add_argument("--linked", action="store_true", help="also against the linked teacher")
     parser.add_argument("--pictures", type=Path, help="folder for drawings")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
     try:
         grounder = NanoGrounder.load(args.weights)
         options = grounder.options
+        clips = args.clip or CLIPS
         if args.threshold is not None:
             options = replace(options, threshold=args.threshold)
         sys.stdout.write("| pictures, truth | vehicles | R | P | F1 | people | R | P | F1 |\n")
         sys.stdout.write("|---|---|---|---|---|---|---|---|---|\n")
-        for name, samples in truths(args.data, YoloxTeacher(args.teacher), args.every):
+        for name, samples in truths(args.data, YoloxTeacher(args.teacher), clips, args.every, linked=args.linked):
             found = [detect(grounder.network, [sample.image], options)[0] for sample in samples]
             pairs = list(zip(found, samples, strict=True))
             vehicles = sum((compare(f, s, is_vehicle) for f, s in pairs), Counts())

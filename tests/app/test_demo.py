@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import io
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import PIL.Image
 import pytest
+import yaml
 from rich.console import Console
 
 from discover_stream.app.demo_figures import (
@@ -35,14 +38,25 @@ from discover_stream.app.demo_plan import (
     write_config,
 )
 from discover_stream.app.demo_report import Timing, render_report
+from discover_stream.app.demo_run import records
 from discover_stream.app.demo_show import Shown, make_report
-from discover_stream.codec.packet import Packet, PacketAtom, PacketRegion, packet_bytes, packet_size, task_key
+from discover_stream.codec.packet import (
+    Packet,
+    PacketAtom,
+    PacketRegion,
+    packet_bytes,
+    packet_size,
+    parse_packet,
+    task_key,
+)
 from discover_stream.config import load_config
 from discover_stream.decoding import DecodedFrame, packet_regions
 from discover_stream.semantics.labels import load_task
 from discover_stream.types import Box, Image, InputError, Provenance
 from discover_stream.video.sink import open_sink
 from discover_stream.video.source import open_source
+from topics import open_log
+from topics.catalogue import task_topic
 
 VEHICLES = load_task("vehicles")
 KEY = task_key("vehicles", VEHICLES.label_set.version)
@@ -58,7 +72,7 @@ def packet(seq: int = 0, *, capture_ns: int = 0, size: tuple[int, int] = (64, 48
 
 
 def received(camera: str, *packets: Packet) -> list[Received]:
-    return [Received(camera, packet_bytes(item), item) for item in packets]
+    return [Received(camera, len(packet_bytes(item)), item) for item in packets]
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image:
@@ -71,7 +85,7 @@ def picture(width: int, height: int, seed: int = 0) -> Image:
 def test_every_byte_is_counted_once() -> None:
     items = received("a", packet(0), packet(1, capture_ns=SECOND, atom=333)) + received("b", packet(0, size=(80, 32)))
     line = task_figures("vehicles", items)
-    assert line.size.total == sum(len(item.data) for item in items)
+    assert line.size.total == sum(item.size for item in items)
     assert line.size.atoms == 100 + 333 + 100
     assert line.size.coarse == 3 * 30
     assert line.regions == 3
@@ -82,7 +96,7 @@ def test_rate_is_of_stream_time_and_adds_up_over_cameras() -> None:
     # Two frames half a second apart last one second: 2 frames/s.
     one = received("a", packet(0), packet(1, capture_ns=SECOND // 2))
     other = received("b", *(packet(seq, capture_ns=seq * SECOND // 10) for seq in range(10)))
-    expected = 8 * sum(len(item.data) for item in one) / 1000 + 8 * sum(len(item.data) for item in other) / 1000
+    expected = 8 * sum(item.size for item in one) / 1000 + 8 * sum(item.size for item in other) / 1000
     assert task_figures("x", one + other).kbps == pytest.approx(expected)
 
 
@@ -269,3 +283,37 @@ def test_report_escapes_names() -> None:
     page = report_page("<img onerror=alert(1)>")
     assert "<img onerror" not in page
     assert "&lt;img onerror" in page
+
+
+# ---- all of it ----
+
+
+@pytest.mark.slow
+def test_whole_demo_on_the_real_system(tmp_path: Path) -> None:
+    base = load_config()
+    content = base.model_dump(mode="json") | {"tasks": ["vehicles"], "quality": 1}
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump(content))
+    clip = tmp_path / "clip.mkv"
+    with (
+        open_sink(clip, fps=2) as sink,
+        open_source("sim://road?seed=5&width=96&height=64&fps=2", camera="c") as source,
+    ):
+        for _, frame in zip(range(2), source, strict=False):
+            sink.write(frame.image)
+    files = Files(tmp_path / "out")
+    command = [sys.executable, "-m", "discover_stream.app.cli", "demo", "--video", str(clip), "--seconds", "1"]
+    command += ["--fps", "2", "--config", str(tmp_path / "mine.yaml"), "--out", str(files.folder)]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
+
+    with open_log(load_config(files.config).log.url) as log:
+        sent = [record for record in records(log, task_topic("vehicles")) if record.value is not None]
+    # Two frames of each camera; the report's figures are exactly those of the records in the task's topic.
+    assert sorted(record.key for record in sent if record.key) == ["clip", "clip", "road-west", "road-west"]
+    line = task_figures("vehicles", [Received(r.key or "", len(v), parse_packet(v)) for r in sent if (v := r.value)])
+    assert re.search(rf"^\s*vehicles\s+4\s+{line.kbps:.1f}\s+{line.bpp:.3f}\s", ran.stdout, re.MULTILINE), ran.stdout
+    assert f"<td>{line.kbps:.1f}</td>" in files.report.read_text()
+    with open_source(str(files.film), camera="film") as film:
+        assert len(list(film)) == 2
+    with PIL.Image.open(files.sheet) as sheet:
+        assert sheet.width > 3 * 96

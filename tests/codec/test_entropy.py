@@ -154,7 +154,9 @@ def test_strings_with_more_behind_them_are_refused(more: bytes) -> None:
 def test_an_escape_for_a_symbol_of_the_table_is_refused() -> None:
     """Two tables of one symbol and an escape: what escapes from the one is what the other holds."""
     halves = np.array([[2**15, 2**15]], np.int32)
-    coders = [SymbolCoder(SymbolTables(halves, np.array([2], np.int32), np.array([first], np.int32))) for first in (0, 1)]
+    coders = [
+        SymbolCoder(SymbolTables(halves, np.array([2], np.int32), np.array([first], np.int32))) for first in (0, 1)
+    ]
     data = coders[0].encode(np.array([1]), np.array([0]))
     with pytest.raises(BitstreamError, match="not the coding"):
         coders[1].decode(data, np.array([0]))

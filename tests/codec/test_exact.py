@@ -133,18 +133,6 @@ def test_a_cell_sees_its_neighbours_and_nothing_else(seed: int, rows: int, colum
             assert np.array_equal(alone[:, 4:8, 4:8], inner)
 
 
-def test_the_number_of_threads_does_not_matter() -> None:
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-    scales = ExactScales(export_branch(random_branch(5)))
-    symbols = random_symbols(5, 40, 60)
-    results = []
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        with threadpoolctl.threadpool_limits(threads):
-            results.append(scales.indices(symbols, 5))
-    assert np.array_equal(*results)
-
-
 @settings(max_examples=10)
 @given(st.integers(0, 2**31), st.integers(1, 8))
 def test_the_exact_branch_is_the_trained_one_within_a_step(seed: int, quality: int) -> None:

@@ -322,7 +322,9 @@ def test_a_task_key_names_the_task_and_its_version() -> None:
     assert task_key("vehicles", 1) == task_key("vehicles", 1)
 
 
-@given(st.integers(1, 300), st.integers(1, 300), st.tuples(*[st.integers(-4000, 4000).map(lambda tenths: tenths / 10)] * 4))
+@given(
+    st.integers(1, 300), st.integers(1, 300), st.tuples(*[st.integers(-4000, 4000).map(lambda tenths: tenths / 10)] * 4)
+)
 def test_whole_pixels_cover_what_the_box_covers(width: int, height: int, corners: tuple[float, ...]) -> None:
     box = Box(*corners)
     assume(box.x0 < box.x1 and box.y0 < box.y1)

@@ -1,0 +1,150 @@
+"""`discover replay`: a part of a camera's archive, decoded to a film or pictures."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from actors.decode_pool import DecodeJob, DecodeOptions, decode_job
+from discover_stream.app.moments import iso, parse_moment
+from discover_stream.config import Config, load_config
+from discover_stream.sdk import Archived, LazyDecoder, Span, archive_span, label_sets, open_existing, read_archive
+from discover_stream.types import InputError, Profile
+from topics.log import Log
+
+if TYPE_CHECKING:
+    from discover_stream.decoding import DecodedFrame
+
+Decode = Callable[[Iterable[DecodeJob], DecodeOptions], Iterator["DecodedFrame"]]
+
+_SAMPLE = 100
+_FALLBACK_FPS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOrder:
+    """What the command line asks for; times as they were written."""
+
+    camera: str
+    output: str
+    start: str
+    end: str | None
+    task: str
+    profile: Profile
+    steps: int | None
+    generate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """How many frames were written, capture times of the first and last, and what else there is to say."""
+
+    frames: int
+    first: str
+    last: str
+    note: str | None
+
+
+def replay_archive(path: Path | None, order: ReplayOrder) -> Replayed:
+    """Decode the packets of a camera between two capture times.
+
+    The film runs at the median rate of the frames, whatever lies between them. Raises InputError for an
+    unknown camera or task, a span without frames, or an output that cannot be written.
+    """
+    config = load_config(path)
+    with open_existing(config.log.url) as log:
+        span = archive_span(log, order.camera)
+        from_ns = parse_moment(order.start, span.first_ns)
+        to_ns = span.last_ns + 1 if order.end is None else parse_moment(order.end, span.first_ns)
+        keys = task_keys(log, order.task)
+        found = read_archive(log, order.camera, from_ns, to_ns)
+        head = list(itertools.islice(found, _SAMPLE))
+        if not head:
+            raise InputError(
+                f"camera {order.camera}: no frames from {iso(from_ns)} to {iso(to_ns)}; the archive holds {_told(span)}"
+            )
+        return _write(config, order, keys, (head, found))
+
+
+def _write(
+    config: Config,
+    order: ReplayOrder,
+    keys: frozenset[int] | None,
+    packets: tuple[Sequence[Archived], Iterator[Archived]],
+) -> Replayed:
+    from discover_stream.video.sink import open_sink
+
+    head, rest = packets
+    ungrounded: list[int] = []
+
+    def jobs() -> Iterator[DecodeJob]:
+        for item in itertools.chain(head, rest):
+            if keys is not None and keys.isdisjoint(item.packet.tasks):
+                ungrounded.append(item.packet.capture_ns)
+            else:
+                yield DecodeJob(item.camera, item.data, keys)
+
+    times: list[int] = []
+    options = DecodeOptions(order.profile, order.steps, order.generate)
+    with (
+        decoding(config) as decode,
+        open_sink(order.output, fps=frame_rate([i.packet.capture_ns for i in head])) as sink,
+    ):
+        for frame in decode(jobs(), options):
+            sink.write(frame.image)
+            times.append(frame.capture_ns)
+        if not times:
+            raise InputError(
+                f"camera {order.camera}: task {order.task} was not grounded before {iso(ungrounded[-1])}; "
+                "choose a later span, or --task all"
+            )
+    note = f"{len(ungrounded)} frames are left out, task {order.task} was not grounded then" if ungrounded else None
+    return Replayed(len(times), iso(times[0]), iso(times[-1]), note)
+
+
+def _told(span: Span) -> str:
+    seconds = (span.last_ns - span.first_ns) / 1e9
+    return f"{iso(span.first_ns)} to {iso(span.last_ns)} (+0s to +{seconds:g}s)"
+
+
+def task_keys(log: Log, task: str) -> frozenset[int] | None:
+    """The keys of all versions of a task; None for ``all``. Raises InputError for an unknown one."""
+    if task == "all":
+        return None
+    known = label_sets(log)
+    keys = frozenset(key for key, labels in known.items() if labels.task == task)
+    if not keys:
+        names = ", ".join(sorted({labels.task for labels in known.values()})) or "none yet"
+        raise InputError(f"task {task!r} is not in this log; it has: {names} (or all)")
+    return keys
+
+
+def frame_rate(times_ns: Sequence[int]) -> float:
+    """Frames a second of a film whose frames were captured at these times: from the median distance."""
+    apart = [later - earlier for earlier, later in itertools.pairwise(times_ns)]
+    return min(240.0, max(0.1, 1e9 / median(apart))) if apart else _FALLBACK_FPS
+
+
+@contextmanager
+def decoding(config: Config) -> Iterator[Decode]:
+    """What decodes: this process, or a pool on a Ray of its own where the configuration wants several."""
+    if config.pools.decode == 1:
+        import torch
+
+        torch.set_num_threads(config.threads.decode)
+        decoder = LazyDecoder()
+        yield lambda jobs, options: (decode_job(decoder.get(), job, options) for job in jobs)
+        return
+    from actors.decode_pool import DecodePool
+    from actors.local_ray import start_ray, stop_ray
+
+    start_ray(config.ray.object_store_mib)
+    try:
+        yield DecodePool(config.pools.decode, config.threads.decode).decode
+    finally:
+        stop_ray()

@@ -1,0 +1,92 @@
+"""`discover run`: a system in the foreground, until it is told to stop or has nothing left to do."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import typer
+
+from actors.progress import Progress
+from actors.system import System
+from discover_stream.config import load_config
+from discover_stream.types import InputError
+
+_LOOK_EVERY_S = 0.3
+
+
+def run_system(path: Path | None, *, until_idle: bool, every_s: float, as_json: bool) -> None:
+    """Run the system of a configuration; Ctrl-C and SIGTERM stop it cleanly.
+
+    Raises InputError for a configuration that cannot be used, and at the end when a source could not be
+    read; LogError when the log cannot be used or another system took it over.
+    """
+    config = load_config(path)
+    system = System(config, on_event=lambda line: typer.echo(line, err=as_json))
+    typer.echo(
+        f"log {config.log.path}; cameras {', '.join(c.name for c in config.cameras)}; tasks {', '.join(config.tasks)}",
+        err=as_json,
+    )
+    with system:
+        with asked_to_stop() as asked:
+            follow(system, asked, until_idle=until_idle, every_s=every_s, as_json=as_json)
+        progress = system.progress()
+        typer.echo("stopping", err=as_json)
+    show(progress, as_json)
+    failed = [camera for camera in progress.cameras if camera.health == "failed"]
+    if failed:
+        raise InputError(f"camera {failed[0].name}: {failed[0].problem}")
+
+
+def follow(system: System, asked: threading.Event, *, until_idle: bool, every_s: float, as_json: bool) -> None:
+    """Show progress until somebody asks to stop, or nothing is left to do and that was wanted."""
+    shown_s = time.monotonic()
+    idle_told = False
+    while not asked.wait(_LOOK_EVERY_S):
+        system.check()
+        if time.monotonic() - shown_s >= every_s:
+            shown_s = time.monotonic()
+            show(system.progress(), as_json)
+        if not idle_told and system.wait_idle(timeout_s=0):
+            if until_idle:
+                return
+            idle_told = True
+            typer.echo("every source has ended and everything is routed; Ctrl-C ends", err=as_json)
+
+
+def show(progress: Progress, as_json: bool) -> None:
+    """One line of progress."""
+    if as_json:
+        typer.echo(json.dumps(dataclasses.asdict(progress)))
+        return
+    waiting = sum(stage.lag for stage in progress.stages)
+    dropped = sum(sum(camera.dropped.values()) for camera in progress.cameras)
+    rates = "  ".join(f"{task.name} {task.kbps:.1f} kbit/s" for task in progress.tasks)
+    typer.echo(
+        f"{progress.elapsed_s:7.1f} s  frames {progress.frames}  archived {progress.archived}  waiting {waiting}  "
+        f"dropped {dropped}  dead {progress.dead}  restarts {progress.restarts}  {rates}"
+    )
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[threading.Event]:
+    """An event that Ctrl-C and SIGTERM set. A second Ctrl-C interrupts, whatever is going on."""
+    asked = threading.Event()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

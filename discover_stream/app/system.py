@@ -1,0 +1,88 @@
+"""The commands that work on a running system or its log: run, subscribe, replay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from discover_stream.types import Profile
+
+_Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="The configuration (default: the packaged local.yaml)."),
+]
+
+
+def run(
+    *,
+    config: _Config = None,
+    until_idle: Annotated[
+        bool, typer.Option("--until-idle", help="End once every source has ended and everything is routed.")
+    ] = False,
+    every: Annotated[float, typer.Option(min=0.1, help="Seconds between two lines of progress.")] = 10.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print progress as JSON lines.")] = False,
+) -> None:
+    """Run the cameras of a configuration until Ctrl-C: ingest, ground, encode, archive, route."""
+    from discover_stream.app.run import run_system
+
+    run_system(config, until_idle=until_idle, every_s=every, as_json=as_json)
+
+
+def subscribe(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="Name of a task that the system runs.")],
+    *,
+    config: _Config = None,
+    group: Annotated[
+        str | None, typer.Option(help="Go on where this group stopped, and store how far it came.")
+    ] = None,
+    start: Annotated[
+        str,
+        typer.Option("--from", metavar="WHEN", help="earliest, latest, or a time (ISO 8601) at which it was written."),
+    ] = "latest",
+    camera: Annotated[str | None, typer.Option(help="Only this camera.")] = None,
+    most: Annotated[int | None, typer.Option("--max", min=1, metavar="N", help="End after N packets.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print packets as JSON lines.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Decode, and save each picture as CAMERA/SEQ.png.")
+    ] = None,
+) -> None:
+    """Print what a task receives, one line per packet, until Ctrl-C."""
+    from discover_stream.app.watch import WatchOrder, watch
+
+    watch(config, WatchOrder(task, group, start, camera, most, as_json, save))
+
+
+def replay(  # noqa: PLR0913 (options of a command)
+    camera: Annotated[str, typer.Argument(metavar="CAMERA", help="Name of a camera in the archive.")],
+    *,
+    output: Annotated[
+        str, typer.Option("--output", "-o", metavar="OUT", help="OUT.mp4, OUT.mkv (lossless), OUT.png or FOLDER/.")
+    ],
+    start: Annotated[
+        str,
+        typer.Option("--from", metavar="T", help="ISO 8601, epoch seconds, or +SECONDS after the archive's begin."),
+    ] = "+0s",
+    end: Annotated[
+        str | None, typer.Option("--to", metavar="T", help="Likewise; frames before it (default: all there are).")
+    ] = None,
+    task: Annotated[str, typer.Option("--task", "-t", metavar="NAME", help="Whose atoms to decode.")] = "all",
+    profile: Annotated[Profile, typer.Option(help="Who looks at the pictures.")] = "human",
+    steps: Annotated[int | None, typer.Option(min=1, help="Diffusion steps (default: the profile's).")] = None,
+    generate: Annotated[bool, typer.Option(help="Generate what was not sent.")] = True,
+    config: _Config = None,
+) -> None:
+    """Decode a part of a camera's archive to a film or pictures. Times are capture times."""
+    from discover_stream.app.replay import ReplayOrder, replay_archive
+
+    result = replay_archive(config, ReplayOrder(camera, output, start, end, task, profile, steps, generate))
+    typer.echo(f"{output}: {result.frames} frames, {result.first} to {result.last}")
+    if result.note:
+        typer.echo(f"note: {result.note}")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to a Typer app."""
+    for command in (run, subscribe, replay):
+        app.command()(command)

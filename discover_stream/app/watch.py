@@ -1,0 +1,107 @@
+"""`discover subscribe`: what a task receives, line by line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import typer
+
+from discover_stream.app.moments import iso
+from discover_stream.config import load_config
+from discover_stream.sdk import Gap, TaskFrame, subscribe
+from discover_stream.types import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class WatchOrder:
+    """What the command line asks for; `most` packets at most, pictures under `save`."""
+
+    task: str
+    group: str | None
+    start: str
+    camera: str | None
+    most: int | None
+    as_json: bool
+    save: Path | None
+
+
+def parse_start(text: str) -> Literal["earliest", "latest"] | datetime:
+    """Where a subscription begins. Raises InputError."""
+    if text in ("earliest", "latest"):
+        return "earliest" if text == "earliest" else "latest"
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError(f"--from {text!r}: use earliest, latest or an ISO 8601 time") from None
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
+
+
+def watch(path: Path | None, order: WatchOrder) -> None:
+    """Print packets until there were enough. A packet is committed once its line is out (and its picture
+    saved), so a killed subscriber may print its last line again, and never leaves one out.
+
+    Raises InputError for an unknown task or a log that does not exist, BitstreamError for damaged bytes.
+    """
+    start = parse_start(order.start)
+    config = load_config(path)
+    count = 0
+    with subscribe(order.task, log=config.log.url, group=order.group, start=start, camera=order.camera) as subscription:
+        for item in subscription:
+            if isinstance(item, Gap):
+                typer.echo(_gap_line(item, order.as_json))
+                continue
+            if order.save is not None:
+                _save(item, order.save)
+            typer.echo(_line(item, order.as_json))
+            if order.group is not None:
+                subscription.commit()
+            count += 1
+            if count == order.most:
+                return
+
+
+def _line(item: TaskFrame, as_json: bool) -> str:
+    if as_json:
+        return json.dumps(
+            {
+                "camera": item.camera,
+                "seq": item.seq,
+                "incarnation": item.incarnation,
+                "capture_ns": item.capture_ns,
+                "bytes": item.size,
+                "regions": [
+                    {
+                        "label": item.label(region),
+                        "score": round(region.score, 3),
+                        "box": [region.box.x0, region.box.y0, region.box.x1, region.box.y1],
+                        "track": region.track,
+                    }
+                    for region in item.regions
+                ],
+            }
+        )
+    found: dict[str, int] = {}
+    for region in item.regions:
+        found[item.label(region)] = found.get(item.label(region), 0) + 1
+    what = ", ".join(f"{count} {label}" for label, count in found.items()) or "nothing"
+    return (
+        f"{iso(item.capture_ns)} {item.camera} seq {item.seq} incarnation {item.incarnation} {item.size} bytes: {what}"
+    )
+
+
+def _gap_line(gap: Gap, as_json: bool) -> str:
+    count = gap.to_offset - gap.from_offset
+    if as_json:
+        return json.dumps({"gap": {"partition": gap.partition, "packets": count}})
+    return f"gap: {count} packets of partition {gap.partition} were gone before they were read"
+
+
+def _save(item: TaskFrame, folder: Path) -> None:
+    from discover_stream.video.sink import open_sink
+
+    with open_sink(folder / item.camera / f"{item.seq:06}.png", fps=1) as sink:
+        sink.write(item.image())

@@ -1,0 +1,369 @@
+"""For programs that use the streams: subscribe to a task, read a camera's archive by time.
+
+    from discover_stream.sdk import Gap, subscribe
+
+    with subscribe("vehicles", log="sqlite:out/discover.db", group="counter") as subscription:
+        for item in subscription:
+            if isinstance(item, Gap):
+                continue                      # retention took packets before they were read
+            print(item.camera, item.seq, len(item.regions))
+            picture = item.image()            # decoded only when asked for
+            subscription.commit()             # everything up to here is done
+
+Delivery is at least once: after a crash, packets since the last commit come again, so that whoever counts
+drops repeats by `TaskFrame.identity`. Nothing here needs Ray; torch is imported when a picture is asked for.
+
+*Times.* A subscription starts at a time of writing (when the packet reached the log). The archive is read by
+capture time, which is the moment the picture shows: for live cameras both agree within the delay of the
+system, for files and simulated cameras capture times begin where their camera's do. A camera's capture times
+always grow, so a binary search over its partition finds them, and no clocks are compared.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from discover_stream.codec.packet import SCORE_BITS, Packet, parse_packet, task_key
+from discover_stream.config import datetime_ns
+from discover_stream.types import Image, InputError, LabelSet, Profile, Region
+from topics import open_log
+from topics.catalogue import ARCHIVE, LABELS, STATE, TASK_PREFIX, task_topic
+from topics.log import AtTime, Gap, Log, Reader, Record, Start, latest_by_key
+from topics.messages import EncodeState, LabelSetMessage, decode, decode_as
+from topics.partitioner import partition_for
+
+if TYPE_CHECKING:
+    from discover_stream.decoding import FrameDecoder
+
+__all__ = ["Archived", "Gap", "Span", "Subscription", "TaskFrame", "archive_span", "read_archive", "subscribe"]
+
+_POLL_S = 0.2
+
+
+class LazyDecoder:
+    """The decoder of a subscription: loaded at the first picture."""
+
+    def __init__(self, weights: Path | None = None) -> None:
+        self._weights = weights
+        self._decoder: FrameDecoder | None = None
+
+    def get(self) -> FrameDecoder:
+        """The decoder. Raises InputError for weights that cannot be loaded."""
+        if self._decoder is None:
+            from discover_stream.decoding import FrameDecoder
+
+            self._decoder = FrameDecoder.load(self._weights)
+        return self._decoder
+
+
+@dataclass(frozen=True)
+class TaskFrame:
+    """What a task received for one frame of one camera.
+
+    Attributes:
+        task: its name.
+        camera: the camera's name.
+        packet: as it came, with everything it says.
+        size: bytes of the packet.
+        labels: the task's label set, of the version that the packet was made with; None if it is unknown.
+    """
+
+    task: str
+    camera: str
+    packet: Packet
+    size: int
+    labels: LabelSet | None
+    _decoder: LazyDecoder = field(repr=False, compare=False)
+
+    @property
+    def seq(self) -> int:
+        """Number of the frame, from 0, once per camera."""
+        return self.packet.seq
+
+    @property
+    def incarnation(self) -> int:
+        """Of the encoder: track ids are unique within all of them, but tracks end with one."""
+        return self.packet.incarnation
+
+    @property
+    def capture_ns(self) -> int:
+        """Capture time, ns since the epoch."""
+        return self.packet.capture_ns
+
+    @property
+    def identity(self) -> tuple[str, int, int]:
+        """(camera, incarnation, seq): the same for a packet that is delivered twice, and for no other."""
+        return self.camera, self.incarnation, self.seq
+
+    @property
+    def regions(self) -> tuple[Region, ...]:
+        """What the task found, boxes xyxy in whole pixels, scores 0..1, labels as indices of `labels`."""
+        steps = 2**SCORE_BITS - 1
+        return tuple(
+            Region(label, region.score / steps, region.box, region.track)
+            for region in self.packet.regions
+            for _, label in region.labels
+        )
+
+    def label(self, region: Region) -> str:
+        """The words for a region; its index where the label set is unknown."""
+        if self.labels is None or region.label >= len(self.labels.labels):
+            return f"label {region.label}"
+        return self.labels.labels[region.label]
+
+    def image(self, *, profile: Profile = "machine", steps: int | None = None, generate: bool = True) -> Image:
+        """The decoded picture, (H, W, 3) uint8 RGB; decoded anew at each call.
+
+        Raises BitstreamError for a packet of another model, InputError for weights that cannot be loaded.
+        """
+        decoder = self._decoder.get()
+        decoded = decoder.decode(self.packet, camera=self.camera, profile=profile, steps=steps, generate=generate)
+        return decoded.image
+
+
+class Subscription:
+    """Packets of a task, in order within each camera: iterate, and commit what is done.
+
+    For one thread. Ends when nothing arrived for `timeout_s`, else never; `Gap` items tell which
+    records retention took before they could be read.
+    """
+
+    def __init__(self, task: str, log: Log, reader: Reader, camera: str | None, timeout_s: float | None) -> None:
+        self.task = task
+        self._log, self._reader, self._camera, self._timeout_s = log, reader, camera, timeout_s
+        self._owned: Log | None = None
+        self._waiting: deque[Record | Gap] = deque()
+        self._done: dict[int, int] = {}
+        self._labels: dict[int, LabelSet] = {}
+        self._decoder = LazyDecoder()
+
+    def __iter__(self) -> Iterator[TaskFrame | Gap]:
+        return self
+
+    def __next__(self) -> TaskFrame | Gap:
+        """The next packet or gap. Raises StopIteration after the time-out, BitstreamError for damaged bytes."""
+        while True:
+            if not self._waiting:
+                self._waiting.extend(self._wait())
+            item = self._waiting.popleft()
+            if isinstance(item, Gap):
+                self._done[item.partition] = item.to_offset
+                return item
+            self._done[item.partition] = item.offset + 1
+            if item.value is not None and (self._camera is None or item.key == self._camera):
+                return self._frame(item.key or "?", item.value)
+
+    def commit(self) -> None:
+        """Store that everything handed out so far is done: the group goes on after it.
+
+        Raises LogError for a subscription without a group.
+        """
+        self._reader.commit(self._done)
+
+    def close(self) -> None:
+        """Let go of the log, if `subscribe` opened it."""
+        self._reader.close()
+        if self._owned is not None:
+            self._owned.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _wait(self) -> list[Record | Gap]:
+        waited_s = 0.0
+        while self._timeout_s is None or waited_s <= self._timeout_s:
+            items = self._reader.poll(timeout_s=_POLL_S)
+            if items:
+                return items
+            waited_s += _POLL_S
+        raise StopIteration
+
+    def _frame(self, camera: str, data: bytes) -> TaskFrame:
+        packet = parse_packet(data, camera=camera)
+        labels = None
+        if packet.tasks:
+            if packet.tasks[0] not in self._labels:
+                self._labels = label_sets(self._log)
+            labels = self._labels.get(packet.tasks[0])
+        return TaskFrame(self.task, camera, packet, len(data), labels, self._decoder)
+
+
+def subscribe(
+    task: str,
+    *,
+    log: str | Log,
+    group: str | None = None,
+    start: Start | datetime = "earliest",
+    camera: str | None = None,
+    timeout_s: float | None = None,
+) -> Subscription:
+    """Subscribe to a task's packets.
+
+    Args:
+        task: its name.
+        log: an address such as ``sqlite:out/discover.db``, or an open log (which stays open).
+        group: name under which positions are committed; a group that has committed goes on there.
+        start: where to begin otherwise; a datetime is a time of writing, see above.
+        camera: only this camera's packets.
+        timeout_s: end after nothing has come for this long; None waits for ever.
+
+    Raises InputError for a task that the log does not have, LogError for a log that cannot be opened.
+    """
+    opened = open_existing(log) if isinstance(log, str) else log
+    try:
+        known = [spec.name.removeprefix(TASK_PREFIX) for spec in opened.topics() if spec.name.startswith(TASK_PREFIX)]
+        if task not in known:
+            raise InputError(f"task {task!r} is not in this log; it has: {', '.join(known) or 'none yet'}")
+        at = AtTime(datetime_ns(start)) if isinstance(start, datetime) else start
+        subscription = Subscription(
+            task, opened, opened.reader(task_topic(task), group=group, start=at), camera, timeout_s
+        )
+    except BaseException:
+        if isinstance(log, str):
+            opened.close()
+        raise
+    subscription._owned = opened if isinstance(log, str) else None
+    return subscription
+
+
+def open_existing(url: str) -> Log:
+    """Open a log to read from it. Raises InputError where there is none: reading must not create one."""
+    kind, _, place = url.partition(":")
+    if kind == "sqlite" and place and not Path(place).exists():
+        raise InputError(f"log {place}: there is none yet; start `discover run` with the same configuration first")
+    return open_log(url)
+
+
+def label_sets(log: Log) -> dict[int, LabelSet]:
+    """Every label set in the log by the key that stands for it in packets."""
+    found: dict[int, LabelSet] = {}
+    for name, record in latest_by_key(log, LABELS).items():
+        if "/" in name and record.value is not None:
+            labels = decode_as(LabelSetMessage, record.value).to_task().label_set
+            found[task_key(labels.task, labels.version)] = labels
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """A packet of the archive: all tasks of one frame."""
+
+    camera: str
+    data: bytes
+    packet: Packet
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Capture times of the first and the last packet that the archive holds of a camera, ns."""
+
+    first_ns: int
+    last_ns: int
+
+
+def archive_cameras(log: Log) -> tuple[str, ...]:
+    """The cameras that were ever encoded, by name."""
+    names: set[str] = set()
+    for record in latest_by_key(log, STATE).values():
+        message = decode(record.value or b"")
+        if isinstance(message, EncodeState):
+            names.update(message.cameras)
+    return tuple(sorted(names))
+
+
+def archive_span(log: Log, camera: str) -> Span:
+    """Which capture times the archive holds of a camera.
+
+    Raises InputError for a camera that it does not know, or of which nothing is kept any more.
+    """
+    with _ArchiveOf(log, camera) as archive:
+        first = archive.next_from(archive.start)
+        if first is None:
+            known = archive_cameras(log)
+            if camera in known:
+                raise InputError(f"camera {camera}: nothing of it is in the archive any more; raise the retention")
+            raise InputError(f"camera {camera!r} is not in the archive; it has: {', '.join(known) or 'none yet'}")
+        low, high = first[0], archive.end
+        last = first[1].packet.capture_ns
+        while low < high:  # halving finds the last one without reading what lies between
+            middle = (low + high) // 2
+            found = archive.next_from(middle, high)
+            if found is None:
+                high = middle
+            else:
+                low, last = found[0] + 1, found[1].packet.capture_ns
+        return Span(first[1].packet.capture_ns, last)
+
+
+def read_archive(log: Log, camera: str, from_ns: int, to_ns: int) -> Iterator[Archived]:
+    """Packets of a camera with `from_ns` <= capture time < `to_ns`, in order, up to the end as it is now.
+
+    Raises BitstreamError for damaged bytes.
+    """
+    with _ArchiveOf(log, camera) as archive:
+        low, high = archive.start, archive.end
+        while low < high:
+            middle = (low + high) // 2
+            found = archive.next_from(middle, high)
+            if found is None or found[1].packet.capture_ns >= from_ns:
+                high = middle
+            else:
+                low = found[0] + 1
+        found = archive.next_from(low)
+        while found is not None and found[1].packet.capture_ns < to_ns:
+            yield found[1]
+            found = archive.next_from(found[0] + 1)
+
+
+class _ArchiveOf:
+    """One camera's records among those of its partition, as the archive is when this is made."""
+
+    def __init__(self, log: Log, camera: str) -> None:
+        partitions = next((spec.partitions for spec in log.topics() if spec.name == ARCHIVE), None)
+        if partitions is None:
+            raise InputError("this log has no archive yet; start `discover run` with the same configuration first")
+        self._camera, self._partition = camera, partition_for(camera, partitions)
+        self._reader = log.reader(ARCHIVE, [self._partition])
+        bounds = log.bounds(ARCHIVE, self._partition)
+        self.start, self.end = bounds.start, bounds.end
+        self._ahead: deque[Record] = deque()
+
+    def next_from(self, offset: int, end: int | None = None) -> tuple[int, Archived] | None:
+        """The camera's first packet at or after `offset` and before `end`, with its offset."""
+        limit = self.end if end is None else end
+        while self._ahead and self._ahead[0].offset < offset:
+            self._ahead.popleft()
+        if not self._ahead or self._ahead[0].offset != offset:
+            self._ahead.clear()
+            self._reader.seek(self._partition, offset)
+        while True:
+            while self._ahead:
+                record = self._ahead.popleft()
+                if record.offset >= limit:
+                    return None
+                if record.key == self._camera and record.value is not None:
+                    packet = parse_packet(record.value, camera=self._camera)
+                    return record.offset, Archived(self._camera, record.value, packet)
+            items = self._reader.poll(16) if self._reader.positions[self._partition] < limit else []
+            if not items:
+                return None
+            self._ahead.extend(item for item in items if isinstance(item, Record))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._reader.close()

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.decisions import (
+    LONGEST_DELAY_S,
+    StagePlan,
+    active_tasks,
+    admit,
+    after_error,
+    deaths_in_a_row,
+    is_idle,
+    is_live,
+    key_collisions,
+    plan_stages,
+    restart_delay_s,
+    stream_kbps,
+    task_changes,
+    to_be_buried,
+)
+from topics.messages import TaskRecord
+from topics.partitioner import partition_for
+
+NAMES = st.lists(st.text("abcdefgh-", min_size=1, max_size=8), min_size=1, max_size=6, unique=True)
+
+
+@given(NAMES, st.integers(1, 8), st.randoms())
+def test_a_cameras_partition_depends_on_nothing_but_its_name(names: list[str], partitions: int, random) -> None:
+    plans = plan_stages(names, partitions, [])
+    homes = {plan.camera: plan.partition for plan in plans if plan.kind == "ingest"}
+    assert homes == {name: partition_for(name, partitions) for name in names}
+    random.shuffle(names)
+    assert sorted(map(repr, plan_stages(names, partitions, []))) == sorted(map(repr, plans))
+    for kind in ("encode", "route"):
+        assert [plan.partition for plan in plans if plan.kind == kind] == sorted(set(homes.values()))
+
+
+def test_what_a_removed_camera_left_behind_is_finished() -> None:
+    kinds = [(plan.kind, plan.partition) for plan in plan_stages(["road-east"], 4, [3])]
+    assert kinds == [("ingest", 0), ("encode", 0), ("encode", 3), ("route", 0), ("route", 3)]
+
+
+@given(NAMES, st.integers(1, 8))
+def test_no_two_stages_share_a_transactional_id(names: list[str], partitions: int) -> None:
+    plans = plan_stages(names, partitions, range(partitions))
+    assert len({plan.identity for plan in plans}) == len(plans)
+    assert StagePlan("encode", 3).identity == "encode-3"
+
+
+def test_restarts_come_later_and_later_and_start_afresh_after_a_good_minute() -> None:
+    delays = [restart_delay_s(deaths) for deaths in range(1, 200)]
+    assert delays == sorted(delays)
+    assert delays[0] < 1
+    assert delays[-1] == LONGEST_DELAY_S
+    assert deaths_in_a_row(4, ran_s=2.0) == 5
+    assert deaths_in_a_row(4, ran_s=600.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending", "live", "verdict"),
+    [
+        ("encode", "fenced", False, "stop"),
+        ("ingest", "fenced", True, "stop"),
+        ("ingest", "input", False, "fail"),
+        ("ingest", "input", True, "retry"),
+        ("ground", "input", False, "stop"),
+        ("encode", "death", False, "retry"),
+        ("ingest", "other", False, "retry"),
+    ],
+)
+def test_what_follows_an_error(kind: str, ending, live: bool, verdict: str) -> None:
+    assert after_error(kind, ending, live) == verdict
+
+
+def test_idle_means_no_source_and_no_lag_anywhere() -> None:
+    assert is_idle([True, True], [0, 0], [0, 0])
+    assert not is_idle([True, False], [0], [0])
+    assert not is_idle([True], [0, 1], [0])
+    assert not is_idle([True], [0], [2])
+
+
+def test_the_third_death_is_the_last() -> None:
+    assert [to_be_buried(attempts) for attempts in (1, 2, 3, 4)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("lag", "policy", "live", "verdict"),
+    [
+        (9, "auto", True, "take"),
+        (10, "auto", True, "drop"),
+        (10, "auto", False, "wait"),
+        (99, "drop", False, "drop"),
+        (99, "wait", True, "wait"),
+    ],
+)
+def test_frames_that_come_too_fast(lag: int, policy: str, live: bool, verdict: str) -> None:
+    assert admit(lag, 10, policy, live) == verdict
+
+
+def test_live_addresses() -> None:
+    assert is_live("RTSP://host/x")
+    assert is_live("https://host/x.m3u8")
+    assert not is_live("sim://road")
+    assert not is_live("/data/http.mp4")
+
+
+VERSIONS = st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.integers(1, 3))
+
+
+@given(VERSIONS, VERSIONS)
+def test_changes_lead_to_what_is_wanted_and_then_stop(active: dict[str, int], wanted: dict[str, int]) -> None:
+    history = [TaskRecord(task=task, version=v, action="start", at_ns=0) for task, v in active.items()]
+    changes = task_changes(active, wanted, 1)
+    assert active_tasks([*history, *changes]) == wanted
+    assert task_changes(wanted, wanted, 2) == ()
+
+
+def test_a_stop_of_another_version_changes_nothing() -> None:
+    records = [
+        TaskRecord(task="a", version=2, action="start", at_ns=0),
+        TaskRecord(task="a", version=1, action="stop", at_ns=1),
+    ]
+    assert active_tasks(records) == {"a": 2}
+
+
+def test_equal_keys_are_found() -> None:
+    assert key_collisions({("a", 1): 7, ("b", 1): 8}) is None
+    assert key_collisions({("a", 1): 7, ("b", 1): 8, ("c", 2): 7}) == (("a", 1), ("c", 2))
+
+
+def test_rate_is_of_stream_time() -> None:
+    # 11 packets 0.1 s apart last 1.1 s.
+    assert stream_kbps(1375, 11, 0, 10**9) == pytest.approx(10.0)
+    assert stream_kbps(1000, 1, 5, 5) == 0.0

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import pytest
+
+from actors.registry import load_tasks, register
+from actors.route import RouteStage, Tally, split
+from discover_stream.codec.packet import (
+    Packet,
+    PacketAtom,
+    PacketRegion,
+    packet_bytes,
+    parse_packet,
+    route,
+    task_key,
+)
+from discover_stream.types import BitstreamError, Box
+from topics.catalogue import ARCHIVE, DEAD, task_topic
+from topics.log import lag
+from topics.messages import DeadMessage, decode_as
+
+VEHICLES, PEDESTRIANS = task_key("vehicles", 1), task_key("pedestrians", 1)
+
+
+def packet(seq: int, tasks: tuple[int, ...] = (VEHICLES, PEDESTRIANS)) -> Packet:
+    """Two tasks: an atom each and a shared one; a region each."""
+    order = tuple(sorted(tasks))
+    members = range(len(order))
+    regions = tuple(PacketRegion(Box(m, 0, 20 + m, 30), 40, m + 1, ((m, 7 * m),)) for m in members)
+    atoms = [PacketAtom((m,), bytes([seq, m] * 9)) for m in members]
+    shared = [PacketAtom(tuple(members), b"shared" + bytes([seq]))] if len(order) > 1 else []
+    return Packet(b"abc", 4, seq, 0, seq * 10**8, 64, 48, order, regions, b"coarse", (*atoms, *shared))
+
+
+def done(log):
+    return lambda: lag(log, "stage:route-1", ARCHIVE, [1])[1] == 0
+
+
+def fill(log, count: int) -> list[Packet]:
+    sent = [packet(seq) for seq in range(count)]
+    for item in sent:
+        log.append(ARCHIVE, "gate", packet_bytes(item), partition=1)
+    return sent
+
+
+def received(records, log, task: str) -> list[bytes]:
+    return [record.value for record in records(log, task_topic(task))]
+
+
+def test_each_task_gets_its_atoms_byte_for_byte(log, records, run_until) -> None:
+    sent = fill(log, 12)
+    router = RouteStage(log, 1, "test")
+    run_until(router, done(log))
+    for task, key in (("vehicles", VEHICLES), ("pedestrians", PEDESTRIANS)):
+        got = received(records, log, task)
+        assert got == [packet_bytes(route(item, (key,))) for item in sent]
+        parsed = [parse_packet(data) for data in got]
+        assert [item.seq for item in parsed] == list(range(12))
+        assert all(item.tasks == (key,) and len(item.atoms) == 2 and item.coarse == b"coarse" for item in parsed)
+        assert {(r.key, r.partition) for r in records(log, task_topic(task))} == {("gate", 1)}
+        (tally,) = [tally for tally in router.report.tallies if tally.task == task]
+        assert tally == Tally(task, "gate", 12, sum(map(len, got)), 0, 11 * 10**8)
+
+
+class Killed(BaseException):
+    """As sudden as a signal."""
+
+
+def test_deaths_repeat_nothing_and_lose_nothing(log, records, run_until, monkeypatch) -> None:
+    from actors import route as module
+
+    fill(log, 12)
+    for survives in (0, 3, 1):
+        count = 0
+
+        def dying(item, names, most: int = survives):
+            nonlocal count
+            count += 1
+            if count > most:
+                raise Killed
+            return split(item, names)
+
+        monkeypatch.setattr(module, "split", dying)
+        with pytest.raises(Killed):
+            run_until(RouteStage(log, 1, "test"), done(log))
+    monkeypatch.undo()
+    run_until(RouteStage(log, 1, "test"), done(log))
+    for task in ("vehicles", "pedestrians"):
+        assert [parse_packet(data).seq for data in received(records, log, task)] == list(range(12))
+
+
+def test_the_third_death_buries(log, records, run_until, monkeypatch) -> None:
+    from actors import route as module
+
+    fill(log, 5)
+
+    def deadly(item, names):
+        if item.seq == 2:
+            raise Killed
+        return split(item, names)
+
+    monkeypatch.setattr(module, "split", deadly)
+    for _ in range(3):
+        with pytest.raises(Killed):
+            run_until(RouteStage(log, 1, "test"), done(log))
+    run_until(RouteStage(log, 1, "test"), done(log))
+    assert [parse_packet(data).seq for data in received(records, log, "vehicles")] == [0, 1, 3, 4]
+    (record,) = records(log, DEAD)
+    dead = decode_as(DeadMessage, record.value)
+    assert (dead.topic, dead.offset, dead.deaths) == (ARCHIVE, 2, 3)
+
+
+def test_damaged_packets_and_unknown_tasks_are_buried_at_once(log, records, run_until) -> None:
+    data = bytearray(packet_bytes(packet(0)))
+    data[-1] ^= 1
+    log.append(ARCHIVE, "gate", bytes(data), partition=1)
+    log.append(ARCHIVE, "gate", packet_bytes(packet(1, (VEHICLES, 5))), partition=1)
+    log.append(ARCHIVE, "gate", packet_bytes(packet(2)), partition=1)
+    run_until(RouteStage(log, 1, "test"), done(log))
+    assert [parse_packet(item).seq for item in received(records, log, "vehicles")] == [2]
+    reasons = [decode_as(DeadMessage, record.value).reason for record in records(log, DEAD)]
+    assert "checksum" in reasons[0]
+    assert "0x0005" in reasons[1]
+
+
+def test_a_task_that_was_stopped_still_gets_what_was_archived_for_it(log, records, run_until) -> None:
+    fill(log, 3)
+    register(log, load_tasks(["vehicles"]), 2, "test")
+    run_until(RouteStage(log, 1, "test"), done(log))
+    assert len(received(records, log, "pedestrians")) == 3
+
+
+def test_split_names_what_is_unknown() -> None:
+    with pytest.raises(BitstreamError, match="seq 4"):
+        split(packet(4), {VEHICLES: "vehicles"})
+
+
+def test_no_torch_in_the_processes_without_networks() -> None:
+    import subprocess
+    import sys
+
+    program = (
+        "import sys, actors.remote, actors.ingest, actors.route, actors.registry, actors.supervisor, actors.system\n"
+        "import discover_stream.video.source, discover_stream.semantics.labels, discover_stream.sdk\n"
+        "import discover_stream.app.run, discover_stream.app.watch\n"
+        "sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

@@ -1,0 +1,75 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from discover_stream.generation.denoiser import build_denoiser
+from discover_stream.generation.render import DEFAULT_STEPS, Renderer
+from discover_stream.generation.vae import LATENT_CHANNELS, build_vae
+from discover_stream.training.loop import write_half
+from discover_stream.types import InputError, Provenance
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    write_half(build_vae(), folder / "vae.safetensors")
+    write_half(build_denoiser(), folder / "denoiser.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def renderer(weights: Path) -> Renderer:
+    return Renderer.load(weights)
+
+
+def latent_and_mask(width: int, height: int) -> tuple[torch.Tensor, np.ndarray]:
+    torch.manual_seed(1)
+    rows, columns = -(-height // 64) * 8, -(-width // 64) * 8
+    sent = np.zeros((-(-height // 16), -(-width // 16)), dtype=bool)
+    sent[: max(1, len(sent) // 2)] = True
+    return torch.randn(1, LATENT_CHANNELS, rows, columns), sent
+
+
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (17, 33), (64, 64), (130, 70)])
+@pytest.mark.parametrize("generate", [True, False])
+def test_any_size_and_provenance(renderer: Renderer, width: int, height: int, generate: bool) -> None:
+    latent, sent = latent_and_mask(width, height)
+    result = renderer.render(latent, sent, width=width, height=height, camera="a", steps=1, generate=generate)
+    assert result.image.shape == (height, width, 3)
+    assert result.image.dtype == np.uint8
+    unsent = Provenance.GENERATED if generate else Provenance.MISSING
+    assert (result.provenance == np.where(sent, Provenance.SENT, unsent)).all()
+
+
+def test_without_generation_the_denoiser_is_not_used(renderer: Renderer) -> None:
+    latent, sent = latent_and_mask(64, 64)
+    plain = renderer.render(latent, sent, width=64, height=64, camera="a", steps=1, generate=False)
+    other = renderer.render(latent, sent, width=64, height=64, camera="b", steps=9, generate=False)
+    assert (plain.image == other.image).all()
+    generated = renderer.render(latent, sent, width=64, height=64, camera="a", steps=1)
+    assert (plain.image != generated.image).any()
+
+
+@pytest.mark.parametrize("steps", [0, -1, 1001])
+def test_steps_out_of_range_are_refused(renderer: Renderer, steps: int) -> None:
+    latent, sent = latent_and_mask(64, 64)
+    with pytest.raises(InputError, match=f"steps {steps} "):
+        renderer.render(latent, sent, width=64, height=64, camera="a", steps=steps)
+
+
+def test_machines_get_fewer_steps_than_people() -> None:
+    assert DEFAULT_STEPS["machine"] < DEFAULT_STEPS["human"]
+
+
+def test_missing_and_damaged_weights_are_named(weights: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"vae\.safetensors"):
+        Renderer.load(tmp_path)
+    (tmp_path / "vae.safetensors").write_bytes((weights / "vae.safetensors").read_bytes()[:-10])
+    with pytest.raises(InputError, match=r"vae\.safetensors"):
+        Renderer.load(tmp_path)
+    (tmp_path / "vae.safetensors").write_bytes((weights / "denoiser.safetensors").read_bytes())
+    with pytest.raises(InputError, match="not usable"):
+        Renderer.load(tmp_path)

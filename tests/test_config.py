@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from discover_stream.config import datetime_ns, default_config, load_config, parse_config, starts_at_ns
+from discover_stream.types import InputError
+
+CAMERA = "cameras: [{name: a, source: clip.mp4}]\n"
+
+
+def test_the_packaged_default_is_the_one_at_the_top_level() -> None:
+    config = load_config()
+    assert [camera.name for camera in config.cameras] == ["road-east", "road-west"]
+    assert config.tasks == ("vehicles", "pedestrians", "everything")
+    top = Path(__file__).parents[1] / "configs" / "local.yaml"
+    assert default_config().read_bytes() == top.read_bytes()
+
+
+def test_a_camera_alone_is_enough() -> None:
+    config = parse_config(CAMERA, "c.yaml")
+    assert config.log.url == "sqlite:out/discover.db"
+    assert (config.quality, config.pools.ground, config.threads.encode) == (4, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("camreas: []", ["unknown key 'camreas'", "did you mean 'cameras'"]),
+        ("cameras: [{name: a, source: x, fpss: 2}]", ["unknown key 'cameras.0.fpss'", "did you mean 'fps'"]),
+        (CAMERA + "log: {frames: {huors: 1}}", ["unknown key 'log.frames.huors'", "known keys there: hours, gib"]),
+        (CAMERA + "quality: 9", ["quality", "less than or equal to 8", "9"]),
+        (CAMERA + "pools: {ground: 0}", ["pools.ground", "greater than or equal to 1"]),
+        ("cameras: []", ["cameras", "at least 1"]),
+        ("log: {}", ["'cameras' is missing"]),
+        ("cameras: [{name: a}]", ["'cameras.0.source' is missing"]),
+        ("cameras: [{name: A b, source: x}]", ["cameras.0.name", "A b"]),
+        ("cameras: [{name: a, source: x}, {name: a, source: y}]", ["camera 'a' is listed twice"]),
+        (CAMERA + "tasks: [vehicles, vehicles]", ["task 'vehicles' is listed twice"]),
+        ("cameras: [{name: a, source: x, starts_at: 2026-01-01T00:00:00}]", ["starts_at", "timezone"]),
+        ("cameras: [", ["not valid YAML in line"]),
+        ("- 1", ["holds no keys"]),
+        ("", ["holds no keys"]),
+    ],
+)
+def test_mistakes_are_told_in_one_line(tmp_path: Path, text: str, words: list[str]) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError) as caught:
+        load_config(path)
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in [str(path), *words]:
+        assert word in message
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\xd8")
+    for path in (tmp_path / "none.yaml", tmp_path, tmp_path / "binary.yaml"):
+        with pytest.raises(InputError, match="cannot be read") as caught:
+            load_config(path)
+        assert str(path) in str(caught.value)
+
+
+def test_capture_times_are_exact() -> None:
+    config = parse_config("cameras: [{name: a, source: x, starts_at: '2026-01-01T00:00:00.000001+02:00'}]", "c")
+    assert starts_at_ns(config.cameras[0]) == 1767218400_000001000
+    assert starts_at_ns(parse_config(CAMERA, "c").cameras[0]) is None
+    assert config.cameras[0].starts_at is not None
+    assert datetime_ns(config.cameras[0].starts_at) % 1000 == 0

@@ -1,0 +1,206 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from discover_stream.codec.packet import Packet, PacketRegion, packet_bytes, task_key
+from discover_stream.sdk import (
+    Gap,
+    Span,
+    TaskFrame,
+    archive_span,
+    label_sets,
+    read_archive,
+    subscribe,
+)
+from discover_stream.types import BitstreamError, Box, InputError, LabelSet, Region, Task
+from topics import open_log
+from topics.catalogue import ARCHIVE, LABELS, CatalogueSettings, catalogue, task_topic
+from topics.log import LogError
+from topics.messages import CameraState, EncodeState, LabelSetMessage, encode
+from topics.sqlite import SqliteLog
+
+KEY = task_key("trams", 1)
+WORDS = ("tram", *(f"thing {number}" for number in range(99)))
+
+
+def packet(seq: int, capture_ns: int | None = None, incarnation: int = 0) -> Packet:
+    region = PacketRegion(Box(1, 2, 30, 40), 63, 7, ((0, 0),))
+    at = seq * 10**8 if capture_ns is None else capture_ns
+    return Packet(b"abc", 4, seq, incarnation, at, 64, 48, (KEY,), (region,), b"coarse", ())
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[SqliteLog]:
+    with SqliteLog(tmp_path / "log.db") as opened:
+        opened.create_topics(catalogue(["trams"], CatalogueSettings(partitions=2)))
+        task = Task("trams", "all trams", LabelSet("trams", 1, WORDS))
+        for key in ("trams/1", "trams"):
+            opened.append(LABELS, key, encode(LabelSetMessage.of(task)))
+        yield opened
+
+
+def send(log: SqliteLog, camera: str, *seqs: int) -> None:
+    for seq in seqs:
+        log.append(task_topic("trams"), camera, packet_bytes(packet(seq)))
+
+
+def got(subscription) -> list[tuple[str, int]]:
+    return [(item.camera, item.seq) for item in subscription if isinstance(item, TaskFrame)]
+
+
+def test_what_a_packet_tells(log: SqliteLog) -> None:
+    send(log, "gate", 3)
+    with subscribe("trams", log=log, timeout_s=0) as subscription:
+        (item,) = subscription
+    assert isinstance(item, TaskFrame)
+    assert (item.camera, item.seq, item.incarnation, item.capture_ns) == ("gate", 3, 0, 3 * 10**8)
+    assert item.regions == (Region(0, 1.0, Box(1, 2, 30, 40), 7),)
+    assert item.label(item.regions[0]) == "tram"
+    assert item.label(Region(500, 1.0, Box(0, 0, 1, 1))) == "label 500"
+    assert item.size == len(packet_bytes(item.packet))
+    assert item.identity == ("gate", 0, 3)
+
+
+def test_a_group_goes_on_after_its_last_commit(log: SqliteLog) -> None:
+    send(log, "gate", *range(5))
+    with subscribe("trams", log=log, group="g", timeout_s=0) as first:
+        for item in first:
+            if item.seq == 2:
+                break  # died while working on it
+            first.commit()
+    with subscribe("trams", log=log, group="g", timeout_s=0) as second:
+        assert got(second) == [("gate", 2), ("gate", 3), ("gate", 4)]
+    with subscribe("trams", log=log, group="other", timeout_s=0) as third:
+        assert len(got(third)) == 5
+
+
+def test_one_camera_alone(log: SqliteLog) -> None:
+    for seq in range(3):
+        send(log, "gate", seq)
+        send(log, "yard", seq)
+    with subscribe("trams", log=log, camera="yard", group="g", timeout_s=0) as subscription:
+        assert got(subscription) == [("yard", seq) for seq in range(3)]
+        subscription.commit()
+    with subscribe("trams", log=log, camera="gate", timeout_s=0) as subscription:
+        assert got(subscription) == [("gate", seq) for seq in range(3)]
+
+
+def test_where_to_start(log: SqliteLog) -> None:
+    send(log, "gate", 0, 1)
+    late = subscribe("trams", log=log, start="latest", timeout_s=0)
+    between = datetime.now(UTC)
+    send(log, "gate", 2)
+    assert got(late) == [("gate", 2)]
+    assert got(subscribe("trams", log=log, start=between, timeout_s=0)) == [("gate", 2)]
+    assert got(subscribe("trams", log=log, timeout_s=0)) == [("gate", 0), ("gate", 1), ("gate", 2)]
+
+
+def test_what_retention_took_is_a_gap(log: SqliteLog) -> None:
+    send(log, "gate", *range(6))
+    subscription = subscribe("trams", log=log, group="g", timeout_s=0)
+    assert next(subscription).seq == 0
+    subscription.commit()
+    partition = next(p for p in range(2) if log.bounds(task_topic("trams"), p).end)
+    log.trim(task_topic("trams"), partition, 4)
+    again = list(subscribe("trams", log=log, group="g", timeout_s=0))
+    assert again[0] == Gap(task_topic("trams"), partition, 1, 4)
+    assert [item.seq for item in again[1:]] == [4, 5]
+
+
+def test_damaged_bytes_are_refused_and_the_next_packet_is_not(log: SqliteLog) -> None:
+    data = bytearray(packet_bytes(packet(0)))
+    data[-1] ^= 1
+    log.append(task_topic("trams"), "gate", bytes(data))
+    send(log, "gate", 1)
+    subscription = subscribe("trams", log=log, timeout_s=0)
+    with pytest.raises(BitstreamError, match="camera gate"):
+        next(subscription)
+    assert next(subscription).seq == 1
+
+
+def test_what_cannot_be_subscribed_to(log: SqliteLog, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="'buses' is not in this log; it has: trams"):
+        subscribe("buses", log=log)
+    nowhere = tmp_path / "none.db"
+    with pytest.raises(InputError, match="there is none yet"):
+        subscribe("trams", log=f"sqlite:{nowhere}")
+    assert not nowhere.exists()
+    with pytest.raises(LogError, match="no group"):
+        subscribe("trams", log=log, timeout_s=0).commit()
+
+
+def test_an_address_is_opened_and_closed(log: SqliteLog) -> None:
+    send(log, "gate", 0)
+    with subscribe("trams", log=f"sqlite:{log.path}", group="g", timeout_s=0) as subscription:
+        assert got(subscription) == [("gate", 0)]
+    with pytest.raises(LogError, match="closed"):
+        subscription.commit()
+
+
+def test_pictures_are_decoded_with_the_shipped_weights(log: SqliteLog) -> None:
+    import numpy as np
+    import torch
+
+    from discover_stream.codec.model import load_codec
+    from discover_stream.codec.still import encode_frame
+    from discover_stream.types import Frame
+
+    torch.set_num_threads(1)
+    image = np.full((48, 64, 3), 90, np.uint8)
+    regions = {"trams": (Region(0, 0.9, Box(0, 0, 32, 32)),)}
+    made = encode_frame(load_codec(), Frame("gate", 0, 0, image), regions, {"trams": KEY}, quality=5)
+    log.append(task_topic("trams"), "gate", packet_bytes(made))
+    item = next(subscribe("trams", log=log, timeout_s=0))
+    assert isinstance(item, TaskFrame)
+    picture = item.image(generate=False)
+    assert (picture.shape, picture.dtype) == ((48, 64, 3), np.uint8)
+
+
+def test_label_sets_by_key(log: SqliteLog) -> None:
+    assert label_sets(log) == {KEY: LabelSet("trams", 1, WORDS)}
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    steps=st.lists(st.tuples(st.sampled_from(["gate", "gate", "yard"]), st.integers(1, 50)), min_size=1, max_size=60),
+    start=st.integers(-5, 800),
+    length=st.integers(0, 800),
+    trimmed=st.integers(0, 10),
+)
+def test_the_archive_by_time(tmp_path: Path, steps, start: int, length: int, trimmed: int) -> None:
+    """Two cameras in one partition, each with times of its own that grow."""
+    (tmp_path / "log.db").unlink(missing_ok=True)
+    with SqliteLog(tmp_path / "log.db") as log:
+        log.create_topics(catalogue((), CatalogueSettings(partitions=1)))
+        times: dict[str, list[int]] = {"gate": [], "yard": []}
+        kept: list[int] = []
+        for offset, (camera, step) in enumerate(steps):
+            at = (times[camera][-1] if times[camera] else 7000 * (camera == "yard")) + step
+            times[camera].append(at)
+            log.append(ARCHIVE, camera, packet_bytes(packet(len(times[camera]), at)))
+            if camera == "gate" and offset >= trimmed:
+                kept.append(at)
+        log.trim(ARCHIVE, 0, trimmed)
+        found = [item.packet.capture_ns for item in read_archive(log, "gate", start, start + length)]
+        assert found == [at for at in kept if start <= at < start + length]
+        if kept:
+            assert archive_span(log, "gate") == Span(kept[0], kept[-1])
+    for suffix in ("-wal", "-shm"):
+        (tmp_path / f"log.db{suffix}").unlink(missing_ok=True)
+
+
+def test_cameras_that_are_not_in_the_archive(log: SqliteLog, tmp_path: Path) -> None:
+    with log.stage("encode", 0, "test").transaction() as transaction:
+        transaction.set_state(encode(EncodeState(cameras={"gate": CameraState()})))
+    with pytest.raises(InputError, match="'alley' is not in the archive; it has: gate"):
+        archive_span(log, "alley")
+    with pytest.raises(InputError, match="camera gate: nothing of it is in the archive any more"):
+        archive_span(log, "gate")
+    with open_log(f"sqlite:{tmp_path}/empty.db") as empty, pytest.raises(InputError, match="no archive yet"):
+        archive_span(empty, "gate")
