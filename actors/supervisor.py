@@ -27,7 +27,8 @@ class Watched:
     """A process under supervision, as the supervisor's thread knows it; others only read it.
 
     `begin` calls what is to be done in it, again after every death; None where it only answers calls. `lost` is
-    the process that died last: until another one answers, it is the same death.
+    the process that died last, `run` the call of `run` that the process is in: until another process is in one, it
+    is the same death.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Watched:
     asked_s: float = 0.0
     reports: dict[tuple[int, int], Report] = field(default_factory=dict)
     pid: int | None = None
+    run: int = 0
     lost: int | None = None
 
     @property
@@ -159,8 +161,9 @@ class Supervisor:
         ending: Ending = "death" if death else "fenced" if isinstance(error, Fenced) else "other"
         if isinstance(error, InputError):
             ending = "input"
-        if death and item.lost is not None and item.lost == item.pid:
-            item.again_s = time.monotonic() + restart_delay_s(item.deaths)  # Ray has not started it again yet
+        if death and item.lost is not None and (item.lost == item.pid or item.run == 0):
+            # The call came while Ray was starting the process again, and never began.
+            item.again_s = time.monotonic() + restart_delay_s(item.deaths)
             return
         item.lost = item.pid if death else None
         item.error = "its process died" if death else " ".join(str(error).split()) or type(error).__name__
@@ -191,6 +194,7 @@ class Supervisor:
         except ray.exceptions.RayError:
             return  # it is being started again
         item.reports[report.pid, report.run] = report
+        item.run = report.run
         if report.pid != item.pid:
             if item.plan is None and item.pid is not None:
                 item.restarts += 1

@@ -234,6 +234,7 @@ def lags(log: Log, partition: int) -> tuple[int, int]:
 def camera_progress(item: Watched) -> CameraProgress:
     """What an ingest process tells about its camera."""
     assert item.plan is not None
+    in_trouble = item.error if item.health in ("failed", "restarting") else None
     reports = [r.stage for r in list(item.reports.values()) if isinstance(r.stage, IngestReport)]
     dropped: Counter[str] = Counter()
     for report in reports:
@@ -245,7 +246,7 @@ def camera_progress(item: Watched) -> CameraProgress:
         frames=max((report.next_seq for report in reports), default=0),
         gaps=sum(report.gaps for report in reports),
         dropped=dict(dropped),
-        problem=next((report.problem for report in reversed(reports) if report.problem), item.error),
+        problem=next((report.problem for report in reversed(reports) if report.problem), in_trouble),
     )
 
 

@@ -6,11 +6,12 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from discover_stream.codec.model import CodecModel, load_codec, shipped_weights
+from discover_stream.codec.model import MODEL_FILE, CodecModel, load_codec, shipped_weights
 from discover_stream.codec.packet import Packet, route
 from discover_stream.codec.still import SCORE_STEPS, decode_packet
 from discover_stream.generation.render import DEFAULT_STEPS, ProvenanceMap, Renderer
-from discover_stream.types import Image, Profile, Region
+from discover_stream.generation.vae import latent_space
+from discover_stream.types import Image, InputError, Profile, Region
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,13 @@ class FrameDecoder:
         """Load codec and generative decoder from a folder; without one, the shipped `nano` weights.
 
         Raises:
-            InputError: weights are missing or damaged.
+            InputError: weights are missing, damaged, or do not belong together.
         """
         folder = weights if weights is not None else shipped_weights()
-        return cls(load_codec(folder / "codec.safetensors"), Renderer.load(folder))
+        model, renderer = load_codec(folder / MODEL_FILE), Renderer.load(folder)
+        if model.latent_space != latent_space(renderer.vae):
+            raise InputError(f"{folder}: codec and VAE were not made for each other; use the files of one release")
+        return cls(model, renderer)
 
     def decode(
         self,

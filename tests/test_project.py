@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,6 +17,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from discover_stream.app.cli import build_app
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("discover_stream", "actors", "topics")
@@ -56,13 +60,17 @@ def tracked_files() -> list[Path]:
 
 
 def package_files() -> list[str]:
-    """Every file of the packages in the checkout that belongs into a wheel, as posix paths."""
-    return sorted(
-        path.relative_to(ROOT).as_posix()
+    """Every file of the packages in the checkout that belongs into a wheel, as posix paths.
+
+    Follows links: discover_stream/configs is one to the folder that people edit.
+    """
+    found = [
+        Path(folder, name).relative_to(ROOT)
         for package in PACKAGES
-        for path in (ROOT / package).rglob("*")
-        if path.is_file() and path.suffix in CODE_OR_DATA
-    )
+        for folder, _, names in os.walk(ROOT / package, followlinks=True)
+        for name in names
+    ]
+    return sorted(path.as_posix() for path in found if path.suffix in CODE_OR_DATA)
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +78,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built as `make wheel` does, but from a copy of what the build reads."""
     source = tmp_path_factory.mktemp("source")
     for name in ("pyproject.toml", "LICENSE", "NOTICE", "README.md"):
-        if (ROOT / name).exists():
-            (source / name).write_bytes((ROOT / name).read_bytes())
-    for name in package_files():
-        (source / name).parent.mkdir(parents=True, exist_ok=True)
-        (source / name).write_bytes((ROOT / name).read_bytes())
+        shutil.copy(ROOT / name, source / name)
+    for name in (*PACKAGES, "configs"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     target = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(source)]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -89,9 +95,15 @@ def test_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     expected = set(package_files())
     assert inside >= expected, f"missing: {sorted(expected - inside)}"
     assert {name.split("/")[0] for name in inside} == set(PACKAGES)
-    for kind in ("semantics/label_sets/vehicles.yaml", "weights/nano/codec.safetensors", "py.typed"):
-        assert f"discover_stream/{kind}" in inside
-    assert any(name.endswith(".j2") for name in inside)
+    for name in (
+        "semantics/label_sets/vehicles.yaml",
+        "configs/local.yaml",
+        "app/templates/report.html.j2",
+        "py.typed",
+    ):
+        assert f"discover_stream/{name}" in inside
+    for name in ("codec", "denoiser", "grounder", "vae"):
+        assert f"discover_stream/weights/nano/{name}.safetensors" in inside
 
 
 def test_wheel_says_what_it_is(wheel: Path) -> None:
@@ -118,9 +130,11 @@ for package in (actors, topics, discover_stream):
     assert package.__file__.startswith({str(place)!r}), package.__file__
 from discover_stream.codec.model import load_codec
 from discover_stream.semantics.labels import builtin_tasks
-from discover_stream.app import cli
+from discover_stream.app import cli, demo_report
+from discover_stream.config import load_config
 assert set(builtin_tasks()) >= {{"vehicles", "pedestrians", "everything"}}
 load_codec()
+load_config()
 """
     ran = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stderr[-2000:]
@@ -240,3 +254,29 @@ def test_package_folders_only_hold_known_kinds_of_files() -> None:
         if path.relative_to(ROOT).parts[0] in PACKAGES and path.suffix not in CODE_OR_DATA
     ]
     assert not strange
+
+
+def documents() -> list[Path]:
+    return [path for path in tracked_files() if path.suffix == ".md"]
+
+
+def test_documents_name_commands_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    commands = {
+        entry.name or entry.callback.__name__ for entry in build_app().registered_commands if entry.callback is not None
+    }
+    assert {"encode", "decode", "demo", "run"} <= commands
+    for path in documents():
+        lines = [line.strip().lstrip("$ ") for line in path.read_text(encoding="utf-8").splitlines()]
+        for line in lines:
+            if used := re.match(r"make ([a-z]+)", line):
+                assert used[1] in targets, f"{path.name}: {line}"
+            if used := re.match(r"discover ([a-z]+)", line):
+                assert used[1] in commands, f"{path.name}: {line}"
+
+
+def test_documents_link_to_files_that_exist() -> None:
+    for path in documents():
+        for target in re.findall(r"\]\(([^)#\s]+)", path.read_text(encoding="utf-8")):
+            if not re.match(r"[a-z]+:", target):
+                assert (path.parent / target).exists(), f"{path.relative_to(ROOT)} links to {target}"

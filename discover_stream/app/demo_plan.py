@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -59,23 +62,39 @@ class Files:
         """The report."""
         return self.folder / "report.html"
 
-    def prepare(self) -> None:
-        """Make the folder and remove what an earlier demo left in it; other files stay.
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """Keep the folder for one demo: make it, and remove what an earlier demo left in it; other files stay.
 
         Raises:
-            InputError: the folder's name is taken by a file, or it cannot be written to.
+            InputError: the folder's name is that of a file, it cannot be written to, or another demo is using it.
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder}: this is a file; give --out the name of a folder")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(self.folder / "demo.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise InputError(
+                f"{self.folder}: cannot be written to ({error.strerror}); choose another folder with --out"
+            ) from error
+        try:
+            self._claim(lock)
             for path in (self.config, self.clip, self.film, self.sheet, self.report):
                 path.unlink(missing_ok=True)
             for suffix in ("", "-wal", "-shm"):
                 self.log.with_name(self.log.name + suffix).unlink(missing_ok=True)
-        except OSError as error:
+            yield
+        finally:
+            os.close(lock)
+
+    def _claim(self, lock: int) -> None:
+        try:
+            # The kernel lets go of it when the process ends, however it ends.
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
             raise InputError(
-                f"{self.folder}: cannot be written to ({error.strerror}); choose another folder with --out"
+                f"{self.folder}: another demo is writing here; wait for its end, or choose another folder with --out"
             ) from error
 
 

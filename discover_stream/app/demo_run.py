@@ -34,7 +34,7 @@ from topics.log import Log, Record, lag
 from topics.messages import FrameMessage, decode
 
 POLL_S = 0.2
-STALL_S = 180.0
+STALL_S = 300.0
 LATEST_NS = 2**63 - 1
 GROUP = "demo"
 
@@ -74,10 +74,15 @@ def run_demo(options: DemoOptions) -> None:
         InputError: the clip, the configuration or the folder cannot be used.
         DiscoverError: the system gave up; the message says why.
     """
-    console, clock, files = Console(highlight=False), Clock(), options.files
     base = load_config(options.config)
     tasks = tuple(load_task(name) for name in base.tasks)
-    files.prepare()
+    with options.files.taken():
+        show_main_job(options, base, tasks)
+
+
+def show_main_job(options: DemoOptions, base: Config, tasks: tuple[Task, ...]) -> None:
+    """Run the demo in a folder that is its own."""
+    console, clock, files = Console(highlight=False), Clock(), options.files
     with clock.step("prepare cameras"), console.status("preparing the cameras"):
         cameras = plan_cameras(options.video, options.seconds, options.fps, files)
     decoders = min(2, os.cpu_count() or 1)

@@ -35,6 +35,7 @@ class CodecModel:
         z_coder: coder of the symbols of z, one table per channel.
         medians: (N, 1, 1) float32, what symbol 0 of each channel of z stands for.
         digest: SHA-256 of the file; packets carry its first three bytes.
+        latent_space: names the VAE whose latents the synthesis outputs, see `generation.vae.latent_space`.
     """
 
     network: CodecNetwork = field(repr=False)
@@ -43,6 +44,7 @@ class CodecModel:
     z_coder: SymbolCoder
     medians: Tensor
     digest: bytes
+    latent_space: str
 
     @property
     def short_hash(self) -> bytes:
@@ -62,6 +64,8 @@ def write_codec(
     y_tables: SymbolTables,
     z_tables: SymbolTables,
     medians: Tensor,
+    *,
+    latent_space: str,
 ) -> None:
     """Write everything that defines the bitstream and its decoding into one safetensors file.
 
@@ -74,7 +78,7 @@ def write_codec(
         tensors[f"{name}.lengths"] = torch.from_numpy(tables.lengths.astype(np.int32))
         tensors[f"{name}.offsets"] = torch.from_numpy(tables.offsets.astype(np.int32))
     tensors["medians"] = medians.detach().float().contiguous()
-    save_file(tensors, path, metadata={"config": json.dumps(asdict(network.config))})
+    save_file(tensors, path, metadata={"config": json.dumps(asdict(network.config)), "latent_space": latent_space})
 
 
 def load_codec(path: Path | None = None) -> CodecModel:
@@ -87,14 +91,15 @@ def load_codec(path: Path | None = None) -> CodecModel:
     try:
         digest = hashlib.sha256(file.read_bytes()).digest()
         with safe_open(file, framework="pt") as opened:
-            config = json.loads(opened.metadata()["config"])
+            metadata = opened.metadata()
+            config, latent_space = json.loads(metadata["config"]), metadata["latent_space"]
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise InputError(f"{file}: no codec weights here; reinstall the package or name a file") from None
     except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{file}: not readable as codec weights ({error}); fetch the file again") from None
     try:
-        return _assemble(config, tensors, digest)
+        return _assemble(config, tensors, digest, latent_space)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
@@ -102,7 +107,7 @@ def load_codec(path: Path | None = None) -> CodecModel:
         ) from None
 
 
-def _assemble(config: dict[str, Any], tensors: dict[str, Tensor], digest: bytes) -> CodecModel:
+def _assemble(config: dict[str, Any], tensors: dict[str, Tensor], digest: bytes, latent_space: str) -> CodecModel:
     config["groups"] = tuple(config["groups"])
     network = CodecNetwork(CodecConfig(**config))
     weights = {k.removeprefix("network."): v.float() for k, v in tensors.items() if k.startswith("network.")}
@@ -123,4 +128,5 @@ def _assemble(config: dict[str, Any], tensors: dict[str, Tensor], digest: bytes)
         z_coder=SymbolCoder(tables("z", network.config.z_channels)),
         medians=tensors["medians"].view(network.config.z_channels, 1, 1),
         digest=digest,
+        latent_space=latent_space,
     )

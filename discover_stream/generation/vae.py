@@ -6,6 +6,8 @@ cost more than all the rest of the decoder together.
 
 from __future__ import annotations
 
+import hashlib
+
 import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
@@ -28,6 +30,18 @@ def build_vae() -> AutoencoderTiny:
         num_encoder_blocks=(1, 1, 2),
         num_decoder_blocks=(2, 2, 1),
     )
+
+
+def latent_space(vae: AutoencoderTiny) -> str:
+    """Names the space of latents: the SHA-256 (16 hex digits) of the encoder's weights in half precision.
+
+    A decoder may be trained further without changing it; a codec fits every VAE of its latent space.
+    """
+    digest = hashlib.sha256()
+    for name, weight in sorted(vae.encoder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.half().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def encode_picture(vae: AutoencoderTiny, picture: Tensor) -> Tensor:

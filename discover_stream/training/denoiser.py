@@ -88,7 +88,7 @@ def main() -> None:
     vae.decoder.requires_grad_(True)
     scheduler = build_scheduler()
 
-    def step(number: int) -> tuple[Tensor, Mapping[str, float]]:
+    def step(number: int, _: float) -> tuple[Tensor, Mapping[str, float]]:
         picture, clean, received, sent = pairs.draw(random, arguments.batch)
         levels = random.integers(0, TRAIN_TIMESTEPS, arguments.batch)
         levels[random.random(arguments.batch) < PURE_NOISE_SHARE] = TRAIN_TIMESTEPS - 1

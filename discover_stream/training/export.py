@@ -1,6 +1,6 @@
 """Put a trained codec on the integer grid and write the file that ships.
 
-`python -m discover_stream.training.export runs/codec/codec-float.safetensors codec.safetensors`
+`python -m discover_stream.training.export runs/codec/codec-float.safetensors codec.safetensors --vae vae.safetensors`
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from discover_stream.codec.entropy import SymbolTables
 from discover_stream.codec.exact import export_branch, scale_table
 from discover_stream.codec.model import write_codec
 from discover_stream.codec.network import CodecConfig
-from discover_stream.training.codec import TrainableCodec
+from discover_stream.generation.vae import latent_space
+from discover_stream.training.codec import TrainableCodec, load_frozen_vae
 from discover_stream.types import InputError
 
 
@@ -37,8 +38,8 @@ def tables_of(model: EntropyBottleneck | GaussianConditional) -> SymbolTables:
     return SymbolTables(frequencies, lengths.astype(np.int32), model.offset.numpy().astype(np.int32))
 
 
-def export_codec(codec: TrainableCodec, path: Path) -> None:
-    """Write `codec` as a shippable file."""
+def export_codec(codec: TrainableCodec, path: Path, *, latent_space: str = "") -> None:
+    """Write `codec` as a shippable file; `latent_space` names the VAE it was trained for."""
     gaussian = GaussianConditional(scale_table())
     gaussian.update()
     codec.prior.update(force=True)
@@ -49,6 +50,7 @@ def export_codec(codec: TrainableCodec, path: Path) -> None:
         tables_of(gaussian),
         tables_of(codec.prior),
         codec.prior.quantiles[:, 0, 1].detach().view(-1, 1, 1),
+        latent_space=latent_space,
     )
 
 
@@ -72,11 +74,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
+    parser.add_argument("--vae", type=Path, required=True)
     arguments = parser.parse_args()
     codec = TrainableCodec(CodecConfig())
     load_trained(codec, load_file(arguments.source))
     with torch.no_grad():
-        export_codec(codec, arguments.target)
+        export_codec(codec, arguments.target, latent_space=latent_space(load_frozen_vae(arguments.vae)))
 
 
 if __name__ == "__main__":

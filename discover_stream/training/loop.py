@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 log = logging.getLogger(__name__)
 
-StepFunction = Callable[[int], tuple[Tensor, Mapping[str, float]]]
-"""Maps a step number to (loss, figures to record)."""
+StepFunction = Callable[[int, float], tuple[Tensor, Mapping[str, float]]]
+"""Maps a step number and the share of time used (0..1) to (loss, figures to record)."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ def train(model: nn.Module, step_function: StepFunction, config: LoopConfig) -> 
     with (config.out / "curve.csv").open("a", newline="") as curve:
         writer = csv.writer(curve)
         while run.used < config.minutes * 60:
-            loss, figures = step_function(run.step)
+            loss, figures = step_function(run.step, run.used / (config.minutes * 60))
             run.update(loss)
             now = time.monotonic()
             run.used, clock = run.used + now - clock, now

@@ -47,7 +47,7 @@ def main() -> None:
     sampler = CropSampler(*load_pictures(arguments.data), crop=96, seed=0)
     vae = build_vae().to(memory_format=torch.channels_last)
 
-    def step(_: int) -> tuple[Tensor, Mapping[str, float]]:
+    def step(_: int, __: float) -> tuple[Tensor, Mapping[str, float]]:
         picture = sampler.batch(8).to(memory_format=torch.channels_last)
         with torch.autocast("cpu", torch.bfloat16):
             latent = encode_picture(vae, picture)

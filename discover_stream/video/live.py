@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -135,7 +136,9 @@ class LiveFeed:
     def _until_lost(self) -> Iterator[Shot]:
         tied: tuple[int, float] | None = None
         for frame in self._frames():
-            seconds = frame.time
+            seconds: float | None = frame.time
+            if seconds is not None and not math.isfinite(seconds):
+                seconds = None  # what is flushed out of the decoder after an error has no time base
             if tied is None or seconds is None:
                 # A sender that is faster than time must not make times run backwards after a reconnect.
                 time_ns = max(self._now(), self._last_ns + self._period if self._last_ns >= 0 else 0)

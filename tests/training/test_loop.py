@@ -45,7 +45,7 @@ def test_a_checkpoint_continues_as_if_never_stopped(tmp_path: Path) -> None:
 def test_training_spends_its_time_and_writes_a_curve(tmp_path: Path) -> None:
     model = nn.Linear(2, 1)
 
-    def step(_: int) -> tuple[Tensor, Mapping[str, float]]:
+    def step(_: int, __: float) -> tuple[Tensor, Mapping[str, float]]:
         loss = (model(torch.ones(1, 2)) - 3).pow(2).mean()
         return loss, {"loss": float(loss.detach())}
 
