@@ -11,6 +11,7 @@ from typing import Any
 
 from actors.decisions import Ending, StagePlan, after_error, deaths_in_a_row, is_live, restart_delay_s
 from actors.encode import EncodeSettings
+from actors.ingest import IngestReport
 from actors.local_ray import ray
 from actors.progress import Health
 from actors.remote import CONTROL, EncodeActor, GroundActor, IngestActor, Report, RouteActor
@@ -48,6 +49,7 @@ class Watched:
     asked_s: float = 0.0
     reports: dict[tuple[int, int], Report] = field(default_factory=dict)
     pid: int | None = None
+    told: str | None = None
     run: int = 0
     lost: int | None = None
 
@@ -195,6 +197,10 @@ class Supervisor:
             return  # it is being started again
         item.reports[report.pid, report.run] = report
         item.run = report.run
+        problem = report.stage.problem if isinstance(report.stage, IngestReport) else None
+        if problem is not None and problem != item.told:
+            item.told = problem
+            self._tell(f"{item.name}: {problem}")
         if report.pid != item.pid:
             if item.plan is None and item.pid is not None:
                 item.restarts += 1

@@ -99,6 +99,8 @@ def show_main_job(options: DemoOptions, base: Config, tasks: tuple[Task, ...]) -
             streams = stream(system, config, tasks, cameras, (console, clock))
         decoded = decode_views(system, streams.packets, decoders, (console, clock))
         clock.observe(system.progress())
+        with clock.step("stop stages"), console.status("stopping"):
+            running.close()
     figures = measure(streams, decoded)
     with clock.step("pictures"), console.status("making pictures"):
         model = streams.packets[ALL][0].packet.model.hex()

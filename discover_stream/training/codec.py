@@ -2,7 +2,7 @@
 
 Loss per picture, after DISCOVER Eq. 4 with masks as they are used (boxes, 0-99 % of cells missing):
 
-    bits of sent y / sent pixels + bits of z / pixels + lambda_q * distortion
+    (bits of sent y / sent pixels + bits of z / pixels) / lambda_q + distortion
 
 where the distortion is the squared error of z_c, weighted by whether a cell was sent, and, on every
 third step, the squared error of the picture that the VAE decodes from it. The diffusion term is not
@@ -38,10 +38,10 @@ log = logging.getLogger(__name__)
 
 CROP = 192
 CELLS = CROP // 16
-LATENT_WEIGHTS = (0.3, 8.0)
-"""Weight of the latent error at quality 1 and 8, geometric between, in bits per pixel per unit."""
-PICTURE_WEIGHTS = (60.0, 1500.0)
-"""Weight of the picture's squared error (0..1 scale) at quality 1 and 8, geometric between."""
+LAMBDAS = (0.3, 8.0)
+"""What a unit of distortion is worth at quality 1 and 8, geometric between, in bits per pixel."""
+PICTURE_WEIGHT = 190.0
+"""Weight of the picture's squared error (0..1 scale) beside the latent's."""
 NOISE_SHARE = 0.7
 """Share of steps that add uniform noise where the codec rounds. Rounding, with the gradient of the
 identity, hides from the gradient what a finer scale would gain; noise hides what rounding does."""
@@ -227,7 +227,8 @@ def main() -> None:
         error = ((output - latent).pow(2) * weight).mean(dim=(1, 2, 3)) / share
         sent_pixels = mask.sum(dim=(1, 2, 3)).clamp_min(1) * 256
         rate = y_bits / sent_pixels + z_bits / CROP**2
-        loss = (rate_weight(progress) * rate + geometric(LATENT_WEIGHTS, quality) * error).mean()
+        # Divided by lambda, so that no quality drowns the gradients of the others.
+        loss = (rate_weight(progress) * rate / geometric(LAMBDAS, quality) + error).mean()
         figures = {
             "bpp_sent": float((y_bits / sent_pixels).mean().detach()),
             "bpp_z": float(z_bits.mean().detach()) / CROP**2,
@@ -239,11 +240,11 @@ def main() -> None:
                 decoded = decode_latent(vae, output[few])
             fine = functional.interpolate(weight[few], scale_factor=8)
             squared = ((decoded.float() - picture[few]).pow(2) * fine).mean(dim=(1, 2, 3)) / share[few]
-            loss = loss + (geometric(PICTURE_WEIGHTS, quality[few]) * squared).mean()
+            loss = loss + PICTURE_WEIGHT * squared.mean()
             figures["psnr3"] = -10 * math.log10(float(squared.mean().detach()))
         return loss + codec.prior.loss(), figures
 
-    loop = LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=6e-4)
+    loop = LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=7e-4)
     train(codec, step, loop)
     codec.prior.update(force=True)
     save_file({k: v.contiguous() for k, v in codec.state_dict().items()}, arguments.out / "codec-float.safetensors")
