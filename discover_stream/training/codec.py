@@ -45,7 +45,7 @@ PICTURE_WEIGHT = 190.0
 NOISE_SHARE = 0.7
 """Share of steps that add uniform noise where the codec rounds. Rounding, with the gradient of the
 identity, hides from the gradient what a finer scale would gain; noise hides what rounding does."""
-UNSENT_WEIGHT = 0.08
+UNSENT_WEIGHT = 0.15
 """How much an error in a cell that was not sent counts, beside 1 in a sent one."""
 
 
@@ -107,7 +107,7 @@ class TrainableCodec(nn.Module):
             picture: (B, 3, H, W) RGB 0..1.
             mask: (B, 1, H/16, W/16) cells that are sent.
             quality: (B,) in 1..8.
-            noisy: add uniform noise to y' where the codec rounds.
+            noisy: add uniform noise to y' and z where the codec rounds.
 
         Returns:
             z_c^ (B, 16, H/8, W/8), bits of sent y (B,), bits of z (B,).
@@ -122,7 +122,8 @@ class TrainableCodec(nn.Module):
         _, likelihood = self.prior(z)
         z_bits = -likelihood.clamp_min(1e-9).log2().sum(dim=(1, 2, 3))
         medians = self.prior.quantiles[:, 0, 1].detach().view(1, -1, 1, 1)
-        symbols = round_through(z - medians)
+        centred = z - medians
+        symbols = centred + torch.empty_like(z).uniform_(-0.5, 0.5) if noisy else round_through(centred)
         scale = SCALE_SMALLEST * torch.exp(
             self.scales(symbols, quality) * (math.log(SCALE_LARGEST / SCALE_SMALLEST) / (SCALE_LEVELS - 1))
         )
