@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from discover_stream.types import Profile
+from discover_stream.types import DiscoverError, Profile
 
 if TYPE_CHECKING:
     from discover_stream.decoding import DecodedFrame, FrameDecoder
@@ -82,7 +82,7 @@ class DecodePool:
         self.handles = [actor.remote(threads) for _ in range(workers)]
 
     def decode(self, jobs: Iterable[DecodeJob], options: DecodeOptions) -> Iterator[DecodedFrame]:
-        """Decode packets in order. Raises BitstreamError, InputError."""
+        """Decode packets in order. Raises BitstreamError, InputError; DiscoverError when processes keep dying."""
         import ray
 
         def start(worker: int, chunk: list[DecodeJob]) -> Any:
@@ -93,6 +93,11 @@ class DecodePool:
                 found: Sequence[DecodedFrame] = ray.get(reference)
             except ray.exceptions.RayTaskError as error:
                 raise error.cause from None
+            except ray.exceptions.RayError as error:
+                raise DiscoverError(
+                    f"decoding: its process died each time it was tried ({type(error).__name__}); "
+                    "check the memory, and decode fewer pictures at once (pools.decode)"
+                ) from error
             return found
 
         return in_order(jobs, start, wait, len(self.handles))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from actors.attempts import blameless
 from actors.decisions import to_be_buried
 from actors.registry import KnownTask, TaskTable
 from discover_stream.types import BitstreamError, Frame, Image, InputError, LabelSet, Region
@@ -161,16 +162,17 @@ class EncodeStage:
 
     def _finish(self, stage: Stage, record: Record, frame: Decoded, batch: Batch) -> None:
         """Commit what becomes of one record, the next of its batch."""
-        if frame is None:
-            with stage.transaction() as transaction:  # a gap or an end: nothing to encode
-                transaction.commit_offset(FRAMES, self._partition, record.offset + 1)
-        elif isinstance(frame, Frame):
-            try:
-                self._encode(stage, record, frame, batch)
-            except (InputError, BitstreamError) as error:
-                self._bury(stage, record, str(error), 0)
-        else:
-            self._bury(stage, record, str(frame), 0)
+        with blameless(stage, FRAMES, self._partition, record.offset):
+            if frame is None:
+                with stage.transaction() as transaction:  # a gap or an end: nothing to encode
+                    transaction.commit_offset(FRAMES, self._partition, record.offset + 1)
+            elif isinstance(frame, Frame):
+                try:
+                    self._encode(stage, record, frame, batch)
+                except (InputError, BitstreamError) as error:
+                    self._bury(stage, record, str(error), 0)
+            else:
+                self._bury(stage, record, str(frame), 0)
 
     def _encode(self, stage: Stage, record: Record, frame: Frame, batch: Batch) -> None:
         from discover_stream.codec.packet import packet_bytes

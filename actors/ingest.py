@@ -107,6 +107,8 @@ class IngestStage:
         self._source: Source | None = None
         self._dropped: Counter[str] = Counter()
         self._holes: list[Hole] = []  # not yet in the log: they go with the next frame
+        self._anchored = False  # until the first frame, nobody knows what the source's times mean
+        self._early: list[Gap] = []
         self._state = IngestState()
         self.report = IngestReport()
 
@@ -170,8 +172,11 @@ class IngestStage:
         restarts_clock = self._camera.source.lower().startswith("rtsp")
         origin, hole = anchored(self._state, time_ns, time.time_ns(), restarts_clock)
         self._state = msgspec.structs.replace(self._state, origin_ns=origin)
+        self._anchored = True
         if hole is not None:
             self._holes.append(hole)
+        for gap in self._early:
+            self._lost_contact(gap)
 
     def _placed(self, found: Frame) -> Frame:
         """The frame with the camera's own number and capture time (which always grows)."""
@@ -204,6 +209,9 @@ class IngestStage:
 
     def _lost_contact(self, gap: Gap) -> None:
         """A live stream was away; called by the source, before the frame that follows."""
+        if not self._anchored:
+            self._early.append(gap)
+            return
         origin = self._state.origin_ns
         reason = f"{gap.reason} ({gap.attempts} attempts to connect)"
         self._holes.append(Hole(origin + gap.begin_ns, origin + gap.end_ns, reason))

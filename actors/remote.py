@@ -80,6 +80,7 @@ class RunLoopActor:
         keep those that a constructor got for as long as it may start the actor again.
         """
         self._runs += 1
+        self._loop = None  # or the figures of the last call would be told as those of this one too
         self._pool = pool
         loop = self._make()
         self._loop = loop
@@ -250,6 +251,9 @@ def asker(grounders: Sequence[Any], first: int) -> AskGround:
             except ray.exceptions.RayTaskError as error:
                 # Not the frame's fault until it has happened three times: the caller counts.
                 raise RuntimeError(f"grounding failed: {error.cause}") from error
+            except ray.exceptions.RayError as error:
+                # Passed on as it is, it would look like the death of the process that asked.
+                raise RuntimeError(f"grounding failed: its process died ({type(error).__name__})") from error
             return found
 
         return answer

@@ -7,6 +7,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from actors.attempts import blameless
 from actors.decisions import to_be_buried
 from actors.registry import TaskTable
 from discover_stream.codec.packet import Packet, packet_bytes, parse_packet, route
@@ -96,6 +97,10 @@ class RouteStage:
 
     def _work(self, stage: Stage, record: Record, tasks: TaskTable) -> None:
         attempts = stage.record_attempt(ARCHIVE, self._partition, record.offset)
+        with blameless(stage, ARCHIVE, self._partition, record.offset):
+            self._finish(stage, record, attempts, tasks)
+
+    def _finish(self, stage: Stage, record: Record, attempts: int, tasks: TaskTable) -> None:
         if to_be_buried(attempts):
             self._bury(stage, record, f"routing died {attempts - 1} times on this record", attempts - 1)
             return

@@ -123,6 +123,11 @@ class System:
             ray.get(registry.apply.remote(self._tasks, self.config.log.partitions))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
+        except ray.exceptions.RayError as error:
+            raise DiscoverError(
+                f"registry: its process died while the system started ({type(error).__name__}); "
+                "check the memory, then start again"
+            ) from error
         supervisor.start()
 
     def progress(self) -> Progress:

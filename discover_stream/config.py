@@ -10,13 +10,13 @@ Files are looked up by path; without one, the packaged ``local.yaml`` applies (`
 from __future__ import annotations
 
 import difflib
-from datetime import datetime
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from discover_stream.types import InputError
 
@@ -24,10 +24,11 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,39}$"
 """Names of cameras: they become keys of records and parts of stage names."""
 
 _HOURS_BOUND = 24 * 366 * 10.0
+_FIRST_START, _LAST_START = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
 class _Section(BaseModel):
-    """Base of all sections: nothing unknown, nothing converted silently, nothing changed later."""
+    """Base of all sections: nothing unknown, nothing changed later."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -77,6 +78,14 @@ class CameraConfig(_Section):
         title="What ingest does when encoding falls behind: wait, drop frames (counted), or auto: "
         "drop for live addresses, wait for everything else",
     )
+
+    @field_validator("starts_at")
+    @classmethod
+    def _representable(cls, moment: datetime | None) -> datetime | None:
+        # Packets carry capture times as nanoseconds since 1970, in 64 bits.
+        if moment is not None and not _FIRST_START <= moment < _LAST_START:
+            raise ValueError("use a time from 1970 to 2199")
+        return moment
 
 
 class PoolsConfig(_Section):
@@ -168,6 +177,9 @@ def parse_config(text: str, where: str) -> Config:
         mark = getattr(error, "problem_mark", None)
         line = f" in line {mark.line + 1}" if mark is not None else ""
         raise InputError(f"configuration {where}: not valid YAML{line}; correct the file") from error
+    except (ValueError, RecursionError) as error:  # a date that does not exist, a number or nesting without end
+        reason = "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise InputError(f"configuration {where}: holds a value that cannot be read ({reason}); correct it") from error
     if not isinstance(content, dict):
         raise InputError(f"configuration {where}: holds no keys; it needs at least 'cameras'")
     try:

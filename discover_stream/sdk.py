@@ -213,7 +213,8 @@ def subscribe(
     Args:
         task: its name.
         log: an address such as ``sqlite:out/discover.db``, or an open log (which stays open).
-        group: name under which positions are committed; a group that has committed goes on there.
+        group: name under which positions are committed; a group that was here before goes on there, at the
+            place where it first began where it has not committed since.
         start: where to begin otherwise; a datetime is a time of writing, see above.
         camera: only this camera's packets.
         timeout_s: end after nothing has come for this long; None waits for ever.
@@ -226,15 +227,26 @@ def subscribe(
         if task not in known:
             raise InputError(f"task {task!r} is not in this log; it has: {', '.join(known) or 'none yet'}")
         at = AtTime(datetime_ns(start)) if isinstance(start, datetime) else start
-        subscription = Subscription(
-            task, opened, opened.reader(task_topic(task), group=group, start=at), camera, timeout_s
-        )
+        reader = opened.reader(task_topic(task), group=group, start=at)
+        if group is not None:
+            keep_start(opened, reader, group, task_topic(task))
+        subscription = Subscription(task, opened, reader, camera, timeout_s)
     except BaseException:
         if isinstance(log, str):
             opened.close()
         raise
     subscription._owned = opened if isinstance(log, str) else None
     return subscription
+
+
+def keep_start(log: Log, reader: Reader, group: str, topic: str) -> None:
+    """Commit where a group begins in partitions that it has not committed yet.
+
+    Otherwise one that was killed before its first packet there would begin anew, at a later "latest".
+    """
+    fresh = {p: offset for p, offset in reader.positions.items() if log.committed(group, topic, p) is None}
+    if fresh:
+        reader.commit(fresh)
 
 
 def open_existing(url: str) -> Log:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
 REQUIRED = os.environ.get("DISCOVER_REQUIRE_SHARED") == "1"
+
+# A shell that starts the tests in the background has them ignore Ctrl-C, and so would the programs that
+# the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("discover", deadline=None)
 hypothesis.settings.load_profile("discover")

@@ -92,13 +92,13 @@ def test_more_bits_and_more_atoms_give_a_better_picture(decoder: FrameDecoder) -
 
 @pytest.mark.shared
 def test_a_real_street_is_recognisable(decoder: FrameDecoder, shared: Path) -> None:
-    """The second half of a clip, which no weights were trained on, at the highest quality."""
+    """The second half of a clip, which no weights were trained on, at a middling quality."""
     with open_source(str(shared / "video" / "suburb.mp4"), camera="suburb", fps=1, start_seq=30) as source:
         frame = next(iter(source))
     height, width = frame.image.shape[:2]
     regions = {"everything": (Region(0, 1.0, Box(0, 0, width, height)),)}
-    packet = encode_frame(decoder.model, frame, regions, KEYS, quality=8)
+    packet = encode_frame(decoder.model, frame, regions, KEYS, quality=5)
     decoded = decoder.decode(packet, camera="suburb")
     grey = np.full_like(frame.image, round(float(frame.image.mean())))
     assert psnr(decoded.image, frame.image) > psnr(grey, frame.image) + 5
-    assert len(packet_bytes(packet)) * 8 < 0.8 * width * height
+    assert len(packet_bytes(packet)) * 8 < 0.6 * width * height

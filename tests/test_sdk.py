@@ -80,6 +80,19 @@ def test_a_group_goes_on_after_its_last_commit(log: SqliteLog) -> None:
         assert len(got(third)) == 5
 
 
+def test_a_group_that_began_at_the_end_misses_nothing_over_a_restart(log: SqliteLog) -> None:
+    send(log, "gate", 0)
+    subscribe("trams", log=log, group="g", start="latest", timeout_s=0).close()  # killed before its first packet
+    send(log, "gate", 1)
+    send(log, "yard", 0)
+    first = subscribe("trams", log=log, group="g", start="latest", timeout_s=0)
+    item = next(first)
+    first.commit()  # of one partition; nothing was read from the other
+    send(log, "gate", 2)
+    again = got(subscribe("trams", log=log, group="g", start="latest", timeout_s=0))
+    assert sorted([(item.camera, item.seq), *again]) == [("gate", 1), ("gate", 2), ("yard", 0)]
+
+
 def test_one_camera_alone(log: SqliteLog) -> None:
     for seq in range(3):
         send(log, "gate", seq)

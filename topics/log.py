@@ -189,6 +189,9 @@ class Stage(Protocol):
         LogError inside a transaction (call it before).
         """
 
+    def forget_attempt(self, topic: str, partition: int, offset: int) -> None:
+        """Take back one `record_attempt`: the work failed for a reason that is not the record's. Raises Fenced."""
+
     def close(self) -> None:
         """Let go of resources; neither fences nor releases anything."""
 

@@ -141,6 +141,15 @@ class SqliteStage:
             row = connection.execute("SELECT count FROM attempts WHERE grp=? AND part=? AND offset=?", place).fetchone()
             return int(row[0])
 
+    def forget_attempt(self, topic: str, partition: int, offset: int) -> None:
+        """See `topics.log.Stage.forget_attempt`."""
+        place = (self.group, self._find_part(topic, partition), offset)
+        with self._file.writing() as connection:
+            self._check_lease(connection)
+            connection.execute(
+                "UPDATE attempts SET count=count-1 WHERE grp=? AND part=? AND offset=? AND count>0", place
+            )
+
     def close(self) -> None:
         """See `topics.log.Stage.close`."""
 

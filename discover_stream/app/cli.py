@@ -11,6 +11,7 @@ import typer
 
 from discover_stream import __version__
 from discover_stream.app import demo, files, system
+from discover_stream.app.outputs import Interrupted
 from discover_stream.types import DiscoverError
 
 EXIT_ERROR = 2
@@ -59,7 +60,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         place = f"{error.filename}: " if error.filename is not None else ""
         return _complain(f"{place}{error.strerror or error}; check the path, its permissions and the disk")
-    except typer.Abort:
+    except Interrupted as error:
+        typer.echo(f"interrupted: {error}", err=True)
+        return EXIT_INTERRUPTED
+    except (typer.Abort, KeyboardInterrupt):  # the latter where Ctrl-C came before a command began
         return EXIT_INTERRUPTED
     return code if isinstance(code, int) else 0
 

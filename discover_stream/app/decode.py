@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from discover_stream.app.extract import chosen_tasks
-from discover_stream.app.outputs import check_output, counted
+from discover_stream.app.outputs import Interrupted, check_output, counted
 from discover_stream.app.progress import frame_bar
 from discover_stream.codec.container import DsvReader, StreamInfo
 from discover_stream.types import BitstreamError, InputError, Profile
@@ -41,6 +41,7 @@ def decode_stream(order: DecodeOrder) -> int:
     Raises:
         InputError: unknown task, or a file cannot be read or written.
         BitstreamError: the source is damaged; the frames before the damage are in the output.
+        Interrupted: Ctrl-C after the first frame.
     """
     from discover_stream.video.sink import open_sink
 
@@ -60,9 +61,10 @@ def decode_stream(order: DecodeOrder) -> int:
                 sink.discard()
                 raise
             sink.close()
+            kept = f"{counted(written, 'frame')} went to {order.output}"
             if isinstance(error, KeyboardInterrupt):
-                raise
-            raise BitstreamError(f"{error}; before it {counted(written, 'frame')} went to {order.output}") from None
+                raise Interrupted(kept) from None
+            raise BitstreamError(f"{error}; before it {kept}") from None
         except BaseException:
             sink.discard()
             raise

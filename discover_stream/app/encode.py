@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from discover_stream.app.outputs import Written, check_stream_output, counted
+from discover_stream.app.outputs import Interrupted, Written, check_stream_output, counted
 from discover_stream.app.progress import frame_bar
 from discover_stream.codec.container import DsvWriter, StreamInfo, StreamTask
 from discover_stream.codec.packet import Packet
@@ -95,6 +95,7 @@ def encode_stream(order: EncodeOrder) -> Written:
 
     Raises:
         InputError: the source cannot be read, or not to its end; the output cannot be written.
+        Interrupted: Ctrl-C after the first frame.
     """
     check_stream_output(order.output, order.source)
     from discover_stream.video.source import open_source
@@ -110,7 +111,7 @@ def encode_stream(order: EncodeOrder) -> Written:
             with frame_bar(f"encode {camera}") as advance:
                 for frame in source:
                     if writer is not None:
-                        _check_size(frame, writer.info)
+                        _check_size(order.source, frame, writer.info)
                     packet = encoder.encode(frame)
                     writer = writer or DsvWriter(order.output, _described(draft, packet))
                     writer.write(packet)
@@ -120,9 +121,10 @@ def encode_stream(order: EncodeOrder) -> Written:
             problem = str(error)
         except KeyboardInterrupt:
             # How one ends the encoding of a live camera: what is there is complete.
-            if writer is not None:
-                writer.close()
-            raise
+            if writer is None:
+                raise
+            writer.close()
+            raise Interrupted(f"{counted(writer.frames, 'frame')} went to {order.output}") from None
     if writer is None:
         raise InputError(problem or f"{order.source}: there is no frame in it; check the source")
     if not writer.broken:
@@ -138,11 +140,11 @@ def _described(draft: StreamInfo, packet: Packet) -> StreamInfo:
     return replace(draft, width=packet.width, height=packet.height, model=packet.model)
 
 
-def _check_size(frame: Frame, info: StreamInfo) -> None:
+def _check_size(source: str, frame: Frame, info: StreamInfo) -> None:
     height, width = frame.image.shape[:2]
     if (width, height) != (info.width, info.height):
         raise InputError(
-            f"frame {frame.seq}: {width}x{height} after {info.width}x{info.height};"
+            f"{source}: frame {frame.seq} is {width}x{height} after {info.width}x{info.height};"
             " a stream has frames of one size, encode the others on their own"
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from discover_stream.app.outputs import Written, check_stream_output, counted
+from discover_stream.app.outputs import Interrupted, Written, check_stream_output, counted
 from discover_stream.app.progress import frame_bar
 from discover_stream.codec.container import DsvReader, DsvWriter, StreamInfo
 from discover_stream.codec.packet import route
@@ -35,6 +35,7 @@ def extract_stream(source: Path, names: Collection[str], output: Path) -> Writte
     Raises:
         InputError: unknown task, or a file cannot be read or written.
         BitstreamError: the source is damaged; the frames before the damage are in the output.
+        Interrupted: Ctrl-C after the first frame.
     """
     check_stream_output(output, source)
     with DsvReader(source) as reader:
@@ -51,9 +52,10 @@ def extract_stream(source: Path, names: Collection[str], output: Path) -> Writte
             if writer is None:
                 raise
             writer.close()
+            kept = f"{counted(writer.frames, 'frame')} went to {output}"
             if isinstance(error, KeyboardInterrupt):
-                raise
-            raise BitstreamError(f"{error}; before it {counted(writer.frames, 'frame')} went to {output}") from None
+                raise Interrupted(kept) from None
+            raise BitstreamError(f"{error}; before it {kept}") from None
         writer = writer or DsvWriter(output, info)
         writer.close()
         return Written(writer.frames, writer.size.total)

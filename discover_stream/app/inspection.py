@@ -14,8 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from discover_stream.app.extract import ALL
+from discover_stream.app.outputs import counted
 from discover_stream.codec.container import DsvFramer, DsvReader, StreamInfo, StreamSize
 from discover_stream.codec.packet import Packet, packet_size, route
+from discover_stream.types import BitstreamError
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,18 @@ def inspect_stream(path: Path) -> StreamReport:
         meters = {task.name: _Meter(info.only((task.name,))) for task in info.tasks}
         whole, regions, atoms = StreamSize().plus(reader.header_size), 0, 0
         frames = []
-        for record in reader:
-            packet = record.packet
-            costs = {name: meter.add(packet) for name, meter in meters.items()}
-            size = record.framing + len(record.data)
-            frames.append(FrameReport(packet.seq, packet.capture_ns, packet.quality, size, costs))
-            whole = whole.plus(record.framing, packet_size(packet))
-            regions, atoms = regions + len(packet.regions), atoms + len(packet.atoms)
+        try:
+            for record in reader:
+                packet = record.packet
+                costs = {name: meter.add(packet) for name, meter in meters.items()}
+                size = record.framing + len(record.data)
+                frames.append(FrameReport(packet.seq, packet.capture_ns, packet.quality, size, costs))
+                whole = whole.plus(record.framing, packet_size(packet))
+                regions, atoms = regions + len(packet.regions), atoms + len(packet.atoms)
+        except BitstreamError as error:
+            if not frames:
+                raise
+            raise BitstreamError(f"{error}; `discover extract --task all` saves the frames before it") from None
         whole = whole.plus(reader.size - whole.total)  # the end record
         shares = {name: meter.share() for name, meter in meters.items()}
         return StreamReport(path, info, shares | {ALL: Share(whole, regions, atoms)}, tuple(frames))
@@ -155,13 +162,11 @@ def report_tables(report: StreamReport, *, per_frame: bool = False) -> list[Tabl
     quality = "mixed" if report.quality is None else str(report.quality)
     title = (
         f"{report.path}: {info.camera}, {info.width}x{info.height}, {float(info.fps):g} fps,"
-        f" {len(report.frames)} frames{length}, quality {quality}"
+        f" {counted(len(report.frames), 'frame')}{length}, quality {quality}"
     )
-    parts = [part.name for part in dataclasses.fields(StreamSize)]
-    heads = ["bytes", "share", "kbit/s", "bpp", *(part.replace("_", " ") for part in parts), "regions", "atoms"]
     # Text, not str: names may hold brackets, which rich would take for markup.
     table = Table("task", title=Text(title), title_justify="left")
-    for head in heads:
+    for head in ("bytes", "share", "kbit/s", "bpp", "regions", "atoms"):
         table.add_column(head, justify="right")
     everything = report.shares[ALL].size.total
     for name, share in report.shares.items():
@@ -171,11 +176,22 @@ def report_tables(report: StreamReport, *, per_frame: bool = False) -> list[Tabl
             f"{share.size.total / everything:.1%}",
             _shown(report.kbps(share), 1),
             _shown(report.bpp(share), 4),
-            *(f"{getattr(share.size, part):,}" for part in parts),
             f"{share.regions:,}",
             f"{share.atoms:,}",
         )
-    return [table, _frame_table(report)] if per_frame else [table]
+    tables = [table, _part_table(report)]
+    return [*tables, _frame_table(report)] if per_frame else tables
+
+
+def _part_table(report: StreamReport) -> Table:
+    # Apart from the totals, so that both fit a terminal of 80 columns.
+    table = Table("task", title="bytes by part", title_justify="left")
+    parts = [part.name for part in dataclasses.fields(StreamSize)]
+    for part in parts:
+        table.add_column(part.replace("_", " "), justify="right")
+    for name, share in report.shares.items():
+        table.add_row(Text(name), *(f"{getattr(share.size, part):,}" for part in parts))
+    return table
 
 
 def _frame_table(report: StreamReport) -> Table:

@@ -17,6 +17,10 @@ class Written:
     bytes: int
 
 
+class Interrupted(Exception):
+    """Ctrl-C came when a part of the result was there; the message tells where it is."""
+
+
 def counted(number: int, thing: str) -> str:
     """A number of things in words.
 

@@ -92,7 +92,7 @@ def load_codec(path: Path | None = None) -> CodecModel:
         digest = hashlib.sha256(file.read_bytes()).digest()
         with safe_open(file, framework="pt") as opened:
             metadata = opened.metadata()
-            config, latent_space = json.loads(metadata["config"]), metadata["latent_space"]
+            config, latent_space = json.loads(metadata["config"]), metadata.get("latent_space", "")
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise InputError(f"{file}: no codec weights here; reinstall the package or name a file") from None

@@ -131,13 +131,13 @@ class TrainableCodec(nn.Module):
         with torch.autocast("cpu", torch.bfloat16):
             psi = network.h_s(z_hat)
         noise = torch.empty_like(scaled).uniform_(-0.5, 0.5)
-        scaled_hat, residual = self._quantise(scaled, psi, mask, noise if noisy else None)
+        scaled_hat, residual = self.quantise(scaled, psi, mask, noise if noisy else None)
         y_bits = (gaussian_bits(residual + noise, scale) * mask).sum(dim=(1, 2, 3))
         with torch.autocast("cpu", torch.bfloat16):
             latent = network.synthesise(scaled_hat, mask, z_hat, quality)
         return latent.float(), y_bits, z_bits
 
-    def _quantise(self, scaled: Tensor, psi: Tensor, mask: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+    def quantise(self, scaled: Tensor, psi: Tensor, mask: Tensor, noise: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """y'^ (masked) and the residuals y' - mean, pass by pass as the decoder sees them.
 
         With `noise`, y'^ is y' plus that noise instead of the rounded residual plus its mean.

@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/denoiser"))
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--crops", type=int, default=2000)
+    parser.add_argument("--crops", type=int, default=1200)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")

@@ -99,12 +99,13 @@ class FilmFeed:
         # Fewer packets than told is no proof: an edit list may leave some out on purpose.
         if expected and self._packets < expected and (told is None or self._end_s + 1.5 / self.fps < told):
             lines.append(f"it ends early: {self._frames} of {expected} frames could be read")
-        elif not expected and told and self._end_s + max(0.5, 3 / self.fps) < told:
+        elif not expected and told and self._end_s + max(0.5, 1.5 / self.fps) < told:
             lines.append(f"it ends early: {self._end_s:.1f} s of {told:.1f} s could be read")
         elif self._cut:
             lines.append(f"reading stopped after {self._frames} frames ({self._cut})")
         if self._damaged:
-            lines.append(f"{self._damaged} parts of it are damaged")
+            parts = "1 part of it is" if self._damaged == 1 else f"{self._damaged} parts of it are"
+            lines.append(f"{parts} damaged")
         if not lines:
             return None
         return f"{self._name}: {' and '.join(lines)}; what was read is kept, a complete copy would give more"
@@ -160,11 +161,15 @@ class FilmFeed:
         return index / self.fps if frame.time is None else float(frame.time)
 
     def _told_seconds(self) -> float | None:
-        """How long the file says the video is, or None where it does not."""
-        if self._stream.duration and self._stream.time_base:
-            return float(self._stream.duration * self._stream.time_base)
+        """How long the file says the video is from its first frame on, or None where it does not."""
+        base, begin = self._stream.time_base, 0.0
+        if base and self._stream.start_time and "matroska" in self._container.format.name:
+            # Matroska counts its length from time 0, also where the first frame comes later.
+            begin = float(self._stream.start_time * base)
+        if self._stream.duration and base:
+            return float(self._stream.duration * base) - begin
         if len(self._container.streams) == 1 and self._container.duration:
-            return self._container.duration / 1e6
+            return self._container.duration / 1e6 - begin
         return None
 
     def _why_not(self) -> str:

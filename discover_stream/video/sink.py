@@ -61,6 +61,8 @@ def open_sink(path: str | os.PathLike[str], *, fps: float) -> ImageSink:
     written to.
     """
     text = os.fspath(path)
+    if not text:
+        raise InputError("output: no name was given; give one that ends in .mp4, .mkv or .png, or a folder name")
     target = Path(text)
     if not (math.isfinite(fps) and fps > 0):
         raise InputError(f"{text}: cannot write {fps} frames a second; give a number above 0")

@@ -15,7 +15,7 @@ from discover_stream.config import CameraConfig
 from discover_stream.types import InputError
 from discover_stream.video.jpeg import decode_jpeg
 from discover_stream.video.sink import open_sink
-from discover_stream.video.source import open_source
+from discover_stream.video.source import Gap, open_source
 from topics.catalogue import FRAMES
 from topics.log import Fenced
 from topics.messages import EndMessage, FrameMessage, GapMessage, IngestState, decode
@@ -339,6 +339,17 @@ def test_a_stream_that_restarted_its_clock_is_tied_to_the_present() -> None:
     origin, hole = anchored(state, 20, 100, True)  # and never goes back, whatever the clock says
     assert origin + 20 == 901
     assert anchored(IngestState(origin_ns=7), 0, 5000, True) == (7, None)
+
+
+def test_contact_lost_before_the_first_frame_lies_after_what_was_recorded(log) -> None:
+    stage = ingest(log, CameraConfig(name="gate", source="rtsp://gate.example/1"))
+    stage._state = IngestState(next_seq=9, last_capture_ns=START_NS, origin_ns=START_NS - 10**9)
+    stage._lost_contact(Gap("gate", 8, 0, 10**9, 2, "the sender closed the stream"))
+    stage._anchor(2 * 10**9)
+    away, lost = stage._holes
+    assert (away.from_ns, away.reason) == (START_NS, "ingest was not running")
+    assert START_NS < lost.from_ns < lost.to_ns < away.to_ns
+    assert lost.to_ns - lost.from_ns == 10**9
 
 
 def test_recorded_frames_are_complete_jpeg_files(log, records, clip: Path, tmp_path: Path) -> None:

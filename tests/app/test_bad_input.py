@@ -1,11 +1,13 @@
 """What users get wrong: one clear line, exit code 2, and nothing lost that was already written."""
 
 import dataclasses
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,9 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from discover_stream.codec.container import DsvReader, DsvWriter, StreamInfo
+from discover_stream.app.cli import run
+from discover_stream.app.outputs import counted
+from discover_stream.codec.container import DsvReader, DsvRecord, DsvWriter, StreamInfo
 from discover_stream.types import BitstreamError
 from discover_stream.video.sink import open_sink
 
@@ -295,6 +299,7 @@ def test_a_folder_with_a_bad_picture_and_one_of_another_size(refused: Any, tmp_p
     for number, size in enumerate([(32, 32), (32, 32), (48, 32), (32, 32)]):
         PIL.Image.new("RGB", size, (90, 90, 90)).save(folder / f"{number}.png")
     told = refused("encode", folder, "--task", "vehicles", "-o", tmp_path / "s.dsv")
+    assert told.startswith(f"error: {folder}: ")
     assert "48x32 after 32x32" in told
     with DsvReader(tmp_path / "s.dsv") as reader:
         assert len(list(reader)) == 2
@@ -328,9 +333,50 @@ def test_ctrl_c_ends_an_endless_source_with_a_complete_stream(tmp_path: Path) ->
     process.send_signal(signal.SIGINT)
     _, err = process.communicate()
     assert process.returncode == 130
-    assert "Traceback" not in err
     with DsvReader(path) as reader:
-        assert len(list(reader)) >= 1
+        frames = len(list(reader))
+    assert frames >= 1
+    assert err == f"interrupted: {counted(frames, 'frame')} went to {path}\n"
+
+
+@pytest.mark.parametrize("command", ["decode", "extract"])
+def test_ctrl_c_keeps_the_frames_that_were_finished(
+    command: str, stream: Any, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = DsvReader.__iter__
+
+    def two_and_ctrl_c(reader: DsvReader) -> Iterator[DsvRecord]:
+        yield from itertools.islice(read(reader), 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(DsvReader, "__iter__", two_and_ctrl_c)
+    path = tmp_path / {"decode": "out.mkv", "extract": "out.dsv"}[command]
+    options = ["--no-generate"] if command == "decode" else []
+    assert run([command, str(stream.path), "--task", "vehicles", "-o", str(path), *options]) == 130
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", f"interrupted: 2 frames went to {path}\n")
+    assert list(listing(tmp_path)) == [path.name]
+
+
+def test_ctrl_c_before_a_command_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("discover_stream.app.cli.build_app", interrupted)
+    assert run(["inspect", "s.dsv"]) == 130
+
+
+def test_an_output_without_a_name(stream: Any, refused: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for command in ("decode", "extract"):
+        refused(command, stream.path, "--task", "vehicles", "-o", "")
+    assert not listing(tmp_path)
+
+
+def test_inspect_tells_how_to_save_what_is_good(stream: Any, refused: Any, tmp_path: Path) -> None:
+    told = refused("inspect", damaged_copy(stream, tmp_path, frame=1))
+    assert "extract --task all" in told
+    assert "extract" not in refused("inspect", damaged_copy(stream, tmp_path, frame=0))
 
 
 def test_a_process_of_its_own_says_the_same(stream: Any, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """encode, decode, extract and inspect, end to end through the command line."""
 
+import io
 import json
 import subprocess
 import sys
@@ -12,9 +13,11 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from rich.console import Console
 
 from discover_stream import __version__
 from discover_stream.app.encode import camera_name, rational_rate
+from discover_stream.app.inspection import inspect_stream, report_tables
 from discover_stream.codec.atoms import cell_grid, cells_of
 from discover_stream.codec.container import DsvReader
 from discover_stream.codec.latent import decode_atom_mask
@@ -71,6 +74,19 @@ def test_inspect_shows_people_the_same_figures(stream: Any, discover: Any) -> No
     assert f"{stream.path.stat().st_size:,}" in text
     for name in (*TASKS, "all", "side information", "capture time"):
         assert name in text
+
+
+def test_inspect_can_be_read_on_a_terminal_of_80_columns(stream: Any) -> None:
+    report = inspect_stream(stream.path)
+    shown = io.StringIO()
+    console = Console(file=shown, width=80)
+    for table in report_tables(report, per_frame=True):
+        console.print(table)
+    text = shown.getvalue()
+    assert "…" not in text
+    whole = report.shares["all"]
+    for size in (whole.size.total, whole.size.container, whole.size.side_information, whole.size.atoms):
+        assert f" {size:,} " in text
 
 
 def test_extract_copies_the_atoms_of_a_task_and_nothing_else(stream: Any, discover: Any, tmp_path: Path) -> None:

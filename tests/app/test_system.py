@@ -238,6 +238,14 @@ def test_what_is_no_moment(text: str) -> None:
         parse_moment(text, 0)
 
 
+@pytest.mark.parametrize(
+    "text", ["99999999999999", "+99999999h", "9999-12-31T23:59:59-23:00", "0001-01-01T00:00:00+23:00", "1969-12-31"]
+)
+def test_moments_that_no_camera_saw_are_refused(text: str) -> None:
+    with pytest.raises(InputError, match="1970 to 2262"):
+        parse_moment(text, 0)
+
+
 def test_times_are_written_so_that_they_can_be_read() -> None:
     assert iso(BEGIN_NS + 123_456_789) == "2026-01-01T00:00:00.123Z"
     assert parse_moment(iso(BEGIN_NS), 0) == BEGIN_NS

@@ -162,7 +162,7 @@ def test_training_quantises_as_the_codec_does(codec: CodecModel, float_codec: Tr
     with pytest.MonkeyPatch.context() as patch, torch.no_grad():
         # In training the means are bfloat16; here they must be the very same.
         patch.setattr(torch, "autocast", lambda *_: contextlib.nullcontext())
-        expected, _ = trained._quantise(target, coarse.psi, torch.from_numpy(mask).float()[None, None])
+        expected, _ = trained.quantise(target, coarse.psi, torch.from_numpy(mask).float()[None, None])
     _, string = decode_atom_mask(encode_atom(codec, coarse, target, mask), 8, 8)
     window, values = rebuild_atom(codec, coarse, decode_atom_symbols(codec, coarse, string, mask), mask)
     inside = torch.from_numpy(window.mask)

@@ -155,6 +155,19 @@ def test_death_between_send_and_commit_leaves_nothing(log: Log, url: str) -> Non
         assert stage.record_attempt("in", 0, 1) == 2, "the attempt survives the process that died in it"
 
 
+def test_an_attempt_can_be_taken_back(log: Log) -> None:
+    stage = log.stage("encode", 0, "a")
+    assert [stage.record_attempt("in", 0, 5) for _ in range(2)] == [1, 2]
+    stage.forget_attempt("in", 0, 5)
+    stage.forget_attempt("in", 0, 6)  # never counted: nothing to take back
+    assert stage.record_attempt("in", 0, 5) == 2
+    assert stage.record_attempt("in", 0, 6) == 1
+    heir = log.stage("encode", 0, "b")
+    with pytest.raises(Fenced):
+        stage.forget_attempt("in", 0, 5)
+    assert heir.record_attempt("in", 0, 5) == 3
+
+
 def test_attempts_count_per_offset_until_a_commit_passes(log: Log) -> None:
     stage = log.stage("encode", 0, "a")
     assert [stage.record_attempt("in", 0, 5) for _ in range(2)] == [1, 2]

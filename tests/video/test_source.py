@@ -1,4 +1,5 @@
 import shutil
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -90,6 +91,36 @@ def test_truncated_film_keeps_what_can_be_read_and_says_so(tmp_path, suffix):
     assert "cut" in source.problem
     assert "ends early" in source.problem
     assert "\n" not in source.problem
+
+
+def test_a_film_of_few_frames_a_second_does_not_lose_its_end_silently(tmp_path):
+    rng = np.random.default_rng(0)
+    whole = tmp_path / "whole.mkv"
+    with open_sink(whole, fps=3) as sink:
+        for _ in range(6):
+            sink.write(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    cut = tmp_path / "cut.mkv"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
+    source = open_source(cut, camera="c")
+    assert 2 <= len(list(source)) < 6
+    assert "ends early" in (source.problem or "")
+
+
+def test_a_film_whose_clock_does_not_start_at_zero_is_complete(tmp_path):
+    rng = np.random.default_rng(0)
+    path = tmp_path / "late.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "bgr0"
+        for index in range(10):
+            picture = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24").reformat(format="bgr0")
+            frame.pts, frame.time_base = 50 + index, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    source = open_source(path, camera="c")
+    assert len(list(source)) == 10
+    assert source.problem is None
 
 
 def test_a_damaged_middle_is_survived_and_reported(tmp_path):
