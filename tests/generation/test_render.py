@@ -60,8 +60,8 @@ def test_steps_out_of_range_are_refused(renderer: Renderer, steps: int) -> None:
         renderer.render(latent, sent, width=64, height=64, camera="a", steps=steps)
 
 
-def test_machines_get_fewer_steps_than_people() -> None:
-    assert DEFAULT_STEPS["machine"] < DEFAULT_STEPS["human"]
+def test_machines_never_get_more_steps_than_people() -> None:
+    assert 1 <= DEFAULT_STEPS["machine"] <= DEFAULT_STEPS["human"]
 
 
 def test_missing_and_damaged_weights_are_named(weights: Path, tmp_path: Path) -> None:
