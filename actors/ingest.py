@@ -117,7 +117,7 @@ class IngestStage:
         self._stop.set()
         source = self._source
         if source is not None:
-            source.close()
+            source.stop()
 
     def run(self) -> Outcome:
         """Read the source to its end, or until stopped.

@@ -130,9 +130,13 @@ class FilmFeed:
             self._running = False
             self._container.close()
 
+    def stop(self) -> None:
+        """See `Feed.stop`."""
+        self._closed = True
+
     def close(self) -> None:
         """Closes the file, at once or as soon as the running iteration sees it."""
-        self._closed = True
+        self.stop()
         if not self._running:
             self._container.close()
 

@@ -118,9 +118,13 @@ class LiveFeed:
             self._running = False
             self._container.close()
 
-    def close(self) -> None:
-        """Ends the stream, also while it waits to connect again."""
+    def stop(self) -> None:
+        """See `Feed.stop`; also ends the wait for the next try to connect."""
         self._closed.set()
+
+    def close(self) -> None:
+        """Lets go of the connection, at once or as soon as the running iteration sees it."""
+        self.stop()
         if not self._running:
             self._container.close()
 

@@ -46,8 +46,12 @@ class Feed(Protocol):
         """The pictures in order of time, with the outages between them."""
         ...
 
+    def stop(self) -> None:
+        """Asks the iteration to end soon; closes nothing, so any thread may call it at any time."""
+        ...
+
     def close(self) -> None:
-        """Lets go of files and connections. May be called more than once and from another thread."""
+        """Lets go of files and connections. May be called more than once, by one thread at a time."""
         ...
 
 

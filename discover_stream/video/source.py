@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import threading
 import time
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
@@ -53,6 +54,7 @@ class Source:
         self.fps = feed.fps if plan.fps is None else min(plan.fps, feed.fps)
         self._gaps: list[Gap] = []
         self._frames = self._run()
+        self._turn = threading.RLock()  # one thread at a time inside the feed: FFmpeg's objects are not safe
 
     @property
     def problem(self) -> str | None:
@@ -65,7 +67,11 @@ class Source:
         return tuple(self._gaps)
 
     def __iter__(self) -> Iterator[Frame]:
-        return self._frames
+        return self
+
+    def __next__(self) -> Frame:
+        with self._turn:
+            return next(self._frames)
 
     def __enter__(self) -> Source:
         return self
@@ -75,12 +81,21 @@ class Source:
     ) -> None:
         self.close()
 
+    def stop(self) -> None:
+        """The iteration ends soon; whoever runs it closes the source. For other threads: does not wait."""
+        self._feed.stop()
+
     def close(self) -> None:
-        """Lets go of the file or connection; the iteration ends. May be called more than once."""
-        self._feed.close()
-        # Where another thread is inside the iteration, it sees that the feed was closed and ends.
-        with contextlib.suppress(ValueError):
-            self._frames.close()
+        """Lets go of the file or connection; the iteration ends. May be called more than once.
+
+        Waits while another thread is inside the iteration: what it decodes must not be freed under it.
+        """
+        self._feed.stop()
+        with self._turn:
+            # Called from inside the iteration (`on_gap`), the generator cannot be closed: it ends by itself.
+            with contextlib.suppress(ValueError):
+                self._frames.close()
+            self._feed.close()
 
     def _run(self) -> Generator[Frame, None, None]:
         plan = self._plan
@@ -224,9 +239,13 @@ class SimulatedFeed:
             yield Shot(round(seq * 1e9 / self.fps), partial(self._image, seq))
             seq += 1
 
+    def stop(self) -> None:
+        """See `Feed.stop`."""
+        self._open = False
+
     def close(self) -> None:
         """Ends the iteration."""
-        self._open = False
+        self.stop()
 
     def _image(self, seq: int) -> Image:
         return self._camera.render(seq)[0].image

@@ -73,6 +73,7 @@ class StillFeed:
     def __init__(self, paths: list[Path], fps: float) -> None:
         self._paths, self.fps = paths, fps
         self._unreadable: list[str] = []
+        self._open = True
         self.height, self.width = self._first_readable().shape[:2]
 
     @classmethod
@@ -103,12 +104,18 @@ class StillFeed:
     def shots(self) -> Iterator[Shot | Outage]:
         """All readable pictures; times count readable and unreadable ones alike."""
         for index, path in enumerate(self._paths):
+            if not self._open:
+                return
             try:
                 image = read_image(path)
             except InputError as error:
                 self._unreadable.append(str(error))
                 continue
             yield Shot(round(index * 1e9 / self.fps), partial(_given, image))
+
+    def stop(self) -> None:
+        """See `Feed.stop`."""
+        self._open = False
 
     def close(self) -> None:
         """Nothing stays open between pictures."""

@@ -1,4 +1,6 @@
 import shutil
+import threading
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,9 +10,10 @@ import PIL.Image
 import pytest
 
 from discover_stream.types import InputError
+from discover_stream.video.shots import Shot
 from discover_stream.video.simulate import SimulatedCamera
 from discover_stream.video.sink import open_sink
-from discover_stream.video.source import open_source
+from discover_stream.video.source import Plan, Source, open_source
 from discover_stream.video.stills import natural_key, read_image
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "video"
@@ -70,6 +73,61 @@ def test_closing_ends_the_iteration(film):
     source.close()
     source.close()
     assert list(frames) == []
+
+
+@pytest.mark.parametrize("kind", ["film", "folder"])
+def test_stopping_from_elsewhere_ends_the_iteration(film, tmp_path, kind):
+    for index, image in enumerate(pictures(5)):
+        PIL.Image.fromarray(image).save(tmp_path / f"{index}.png")
+    with open_source(film if kind == "film" else tmp_path, camera="c") as source:
+        next(source)
+        source.stop()
+        assert len(list(source)) <= 1
+
+
+class ExclusiveFeed:
+    """Notices when two threads are inside it at once, which FFmpeg's objects would not survive."""
+
+    width, height, fps, problem = 8, 8, 10.0, None
+
+    def __init__(self):
+        self.inside, self.overlaps, self.stopped = 0, 0, False
+
+    def work(self):
+        self.inside += 1
+        self.overlaps += self.inside > 1
+        time.sleep(0.02)
+        self.inside -= 1
+
+    def shots(self):
+        try:
+            while not self.stopped:
+                self.work()
+                yield Shot(0, lambda: np.zeros((8, 8, 3), np.uint8))
+        finally:
+            self.work()
+
+    def stop(self):
+        self.stopped = True
+
+    def close(self):
+        self.stop()
+        self.work()
+
+
+def test_threads_take_turns_inside_a_feed():
+    """Reading, and closing from two threads at the same moment: nothing is freed twice or under a reader."""
+    feed = ExclusiveFeed()
+    source = Source(feed, Plan("c", None, 0, 0))
+    threads = [threading.Thread(target=lambda: [None for _ in source])]
+    threads += [threading.Thread(target=source.close) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert feed.overlaps == 0
+    assert list(source) == []
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
