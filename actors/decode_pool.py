@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from discover_stream.types import DiscoverError, Profile
+from discover_stream.types import Profile
 
 if TYPE_CHECKING:
     from discover_stream.decoding import DecodedFrame, FrameDecoder
@@ -83,21 +83,17 @@ class DecodePool:
 
     def decode(self, jobs: Iterable[DecodeJob], options: DecodeOptions) -> Iterator[DecodedFrame]:
         """Decode packets in order. Raises BitstreamError, InputError; DiscoverError when processes keep dying."""
-        import ray
+        from actors.local_ray import answer_of
 
         def start(worker: int, chunk: list[DecodeJob]) -> Any:
             return self.handles[worker].decode.remote(chunk, options)
 
         def wait(reference: Any) -> Sequence[DecodedFrame]:
-            try:
-                found: Sequence[DecodedFrame] = ray.get(reference)
-            except ray.exceptions.RayTaskError as error:
-                raise error.cause from None
-            except ray.exceptions.RayError as error:
-                raise DiscoverError(
-                    f"decoding: its process died each time it was tried ({type(error).__name__}); "
-                    "check the memory, and decode fewer pictures at once (pools.decode)"
-                ) from error
+            found: Sequence[DecodedFrame] = answer_of(
+                reference,
+                "decoding: its process died each time it was tried",
+                "check the memory, and decode fewer pictures at once (pools.decode)",
+            )
             return found
 
         return in_order(jobs, start, wait, len(self.handles))

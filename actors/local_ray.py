@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+from typing import Any
+
+from discover_stream.types import DiscoverError
 
 # Read by Ray when it is imported: nothing of what its own processes say belongs on the console (it prints
 # a paragraph per dead worker there); their logs are under /tmp/ray.
@@ -13,7 +16,7 @@ os.environ.setdefault("RAY_worker_niceness", "0")
 
 import ray
 
-__all__ = ["ray", "start_ray", "stop_ray"]
+__all__ = ["answer_of", "ray", "start_ray", "stop_ray"]
 
 
 def start_ray(object_store_mib: int) -> None:
@@ -32,3 +35,17 @@ def start_ray(object_store_mib: int) -> None:
 def stop_ray() -> None:
     """End every process of our Ray. May be called where there is none."""
     ray.shutdown()
+
+
+def answer_of(reference: Any, died: str, remedy: str) -> Any:
+    """Wait for what a process was asked for.
+
+    Raises the error that the process met, as if it had been met here; DiscoverError where there is no
+    process any more: `died` says which and when, `remedy` what to do.
+    """
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause from None
+    except ray.exceptions.RayError as error:
+        raise DiscoverError(f"{died} ({type(error).__name__}); {remedy}") from error

@@ -109,7 +109,7 @@ class System:
             raise
 
     def _start_processes(self) -> None:
-        from actors.local_ray import ray, start_ray
+        from actors.local_ray import answer_of, ray, start_ray
         from actors.remote import RegistryActor
         from actors.supervisor import Supervisor
 
@@ -119,15 +119,11 @@ class System:
         supervisor.watch_pool("registry", "registry", [registry])
         supervisor.create(self._plans)
         self._supervisor = supervisor
-        try:
-            ray.get(registry.apply.remote(self._tasks, self.config.log.partitions))
-        except ray.exceptions.RayTaskError as error:
-            raise error.cause from None
-        except ray.exceptions.RayError as error:
-            raise DiscoverError(
-                f"registry: its process died while the system started ({type(error).__name__}); "
-                "check the memory, then start again"
-            ) from error
+        answer_of(
+            registry.apply.remote(self._tasks, self.config.log.partitions),
+            "registry: its process died while the system started",
+            "check the memory, then start again",
+        )
         supervisor.start()
 
     def progress(self) -> Progress:

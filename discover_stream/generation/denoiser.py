@@ -18,8 +18,6 @@ from torch import Tensor
 from discover_stream.generation.vae import LATENT_CHANNELS
 
 TRAIN_TIMESTEPS = 1000
-SIDE_MULTIPLE = 4
-"""Latent sides must be divisible by this."""
 
 
 def build_denoiser() -> UNet2DModel:

@@ -14,7 +14,6 @@ from torch import Tensor
 from torch.nn import functional
 
 LATENT_CHANNELS = 16
-LATENT_STRIDE = 8
 BLOCK = 2
 WIDTH = 40
 

@@ -12,7 +12,6 @@ trained here: the decoder of this version conditions on finished latents (`train
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 from collections.abc import Mapping
@@ -196,7 +195,7 @@ def geometric(ends: tuple[float, float], quality: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Train and write `codec-float.safetensors` with its configuration."""
+    """Train and write `codec-float.safetensors`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--vae", type=Path, default=Path("runs/vae/vae.safetensors"))
@@ -247,9 +246,7 @@ def main() -> None:
 
     loop = LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=7e-4)
     train(codec, step, loop)
-    codec.prior.update(force=True)
     save_file({k: v.contiguous() for k, v in codec.state_dict().items()}, arguments.out / "codec-float.safetensors")
-    (arguments.out / "config.json").write_text(json.dumps(config.__dict__))
 
 
 if __name__ == "__main__":

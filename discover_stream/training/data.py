@@ -6,7 +6,6 @@ their second halves stay unseen for reports.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
@@ -122,8 +121,3 @@ class CropSampler:
         """`count` crops as a float tensor (count, 3, crop, crop), RGB in 0..1."""
         stacked = np.stack([self.one() for _ in range(count)])
         return torch.from_numpy(stacked).permute(0, 3, 1, 2).float().div_(255)
-
-    def batches(self, count: int) -> Iterator[Tensor]:
-        """Endless batches; see `batch`."""
-        while True:
-            yield self.batch(count)

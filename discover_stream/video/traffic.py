@@ -17,7 +17,6 @@ import numpy as np
 
 from discover_stream.video.geometry import Floats
 
-LANE_WIDTH = 3.4
 ROAD_LEFT, ROAD_RIGHT, BAY_RIGHT = -8.2, 8.2, 10.4
 """Edges of the carriageway and of the parking bay behind it, metres."""
 CROSSWALK_Z = 19.0
