@@ -9,12 +9,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from diffusers import AutoencoderTiny, UNet2DModel
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from discover_stream.generation.denoiser import build_denoiser, denoise
-from discover_stream.generation.vae import build_vae, decode_latent
+from discover_stream.generation.vae import VaeShape, build_vae, decode_latent
 from discover_stream.types import Image, InputError, Profile, Provenance
 
 VAE_FILE = "vae.safetensors"
@@ -54,6 +54,25 @@ def load_network(network: nn.Module, file: Path) -> None:
     network.requires_grad_(False).eval()
 
 
+def load_vae(file: Path) -> AutoencoderTiny:
+    """The autoencoder in a safetensors file, in the shape that the file names.
+
+    Raises:
+        InputError: see `load_network`.
+    """
+    try:
+        with safe_open(file, framework="pt") as opened:
+            shape = VaeShape.of(opened.metadata() or {})
+    except FileNotFoundError:
+        shape = VaeShape()  # load_network says that there is no file
+    except (SafetensorError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{file}: not usable as weights ({reason}); fetch the file again") from None
+    vae = build_vae(shape)
+    load_network(vae, file)
+    return vae
+
+
 @dataclass(frozen=True)
 class Renderer:
     """The generative half of the decoder."""
@@ -68,8 +87,7 @@ class Renderer:
         Raises:
             InputError: see `load_network`.
         """
-        vae, denoiser = build_vae(), build_denoiser()
-        load_network(vae, weights / VAE_FILE)
+        vae, denoiser = load_vae(weights / VAE_FILE), build_denoiser()
         load_network(denoiser, weights / DENOISER_FILE)
         return cls(
             vae.to(memory_format=torch.channels_last),

@@ -7,6 +7,9 @@ cost more than all the rest of the decoder together.
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 import torch
 from diffusers import AutoencoderTiny
@@ -15,19 +18,69 @@ from torch.nn import functional
 
 LATENT_CHANNELS = 16
 BLOCK = 2
-WIDTH = 40
+SHAPE_KEY = "shape"
+"""Where a weights file keeps the shape of its autoencoder (safetensors metadata)."""
 
 
-def build_vae() -> AutoencoderTiny:
+@dataclass(frozen=True)
+class VaeShape:
+    """Channels of every layer, and residual blocks per stage: encoder at 1/2, 1/4, 1/8, decoder at 1/8, 1/4, 1/2."""
+
+    width: int = 40
+    encoder_blocks: tuple[int, int, int] = (1, 1, 2)
+    decoder_blocks: tuple[int, int, int] = (2, 2, 1)
+
+    def metadata(self) -> dict[str, str]:
+        """What a weights file says of it."""
+        return {SHAPE_KEY: json.dumps(asdict(self))}
+
+    @classmethod
+    def of(cls, metadata: Mapping[str, str]) -> VaeShape:
+        """The shape that a weights file names; files without one have the first, smallest shape.
+
+        Raises:
+            ValueError: the metadata cannot be read as a shape.
+        """
+        if SHAPE_KEY not in metadata:
+            return cls()
+        try:
+            read = json.loads(metadata[SHAPE_KEY])
+            return cls(int(read["width"]), triple(read["encoder_blocks"]), triple(read["decoder_blocks"]))
+        except (TypeError, KeyError, ValueError) as error:
+            raise ValueError(f"the shape of the autoencoder cannot be read ({error})") from error
+
+
+def triple(values: Sequence[int]) -> tuple[int, int, int]:
+    """Three whole numbers. Raises ValueError for more or fewer."""
+    first, second, third = values
+    return int(first), int(second), int(third)
+
+
+SMALL = VaeShape()
+WIDE = VaeShape(64, (1, 1, 3), (4, 2, 1))
+"""Three times the weights of `SMALL`, most of them where the picture is small: twice the time."""
+
+
+def build_vae(shape: VaeShape = SMALL) -> AutoencoderTiny:
     """A fresh `nano` autoencoder with random weights."""
     return AutoencoderTiny(
         in_channels=3 * BLOCK**2,
         out_channels=3 * BLOCK**2,
         latent_channels=LATENT_CHANNELS,
-        encoder_block_out_channels=(WIDTH, WIDTH, WIDTH),
-        decoder_block_out_channels=(WIDTH, WIDTH, WIDTH),
-        num_encoder_blocks=(1, 1, 2),
-        num_decoder_blocks=(2, 2, 1),
+        encoder_block_out_channels=(shape.width,) * 3,
+        decoder_block_out_channels=(shape.width,) * 3,
+        num_encoder_blocks=shape.encoder_blocks,
+        num_decoder_blocks=shape.decoder_blocks,
+    )
+
+
+def shape_of(vae: AutoencoderTiny) -> VaeShape:
+    """The shape an autoencoder was built with."""
+    config = vae.config
+    return VaeShape(
+        config["encoder_block_out_channels"][0],
+        triple(config["num_encoder_blocks"]),
+        triple(config["num_decoder_blocks"]),
     )
 
 

@@ -28,8 +28,8 @@ from torch.nn import functional
 
 from discover_stream.codec.exact import SCALE_LARGEST, SCALE_LEVELS, SCALE_SMALLEST, ScaleBranch
 from discover_stream.codec.network import CodecConfig, CodecNetwork, checkerboard
-from discover_stream.generation.render import load_network
-from discover_stream.generation.vae import LATENT_CHANNELS, build_vae, decode_latent, encode_picture
+from discover_stream.generation.render import load_vae
+from discover_stream.generation.vae import LATENT_CHANNELS, decode_latent, encode_picture
 from discover_stream.training.data import CropSampler, load_pictures
 from discover_stream.training.loop import LoopConfig, train
 
@@ -181,13 +181,6 @@ class CropBank:
         return self.pictures[chosen].float().div_(255), self.latents[chosen].float()
 
 
-def load_frozen_vae(path: Path) -> AutoencoderTiny:
-    """The trained autoencoder, its parameters frozen."""
-    vae = build_vae()
-    load_network(vae, path)
-    return vae
-
-
 def geometric(ends: tuple[float, float], quality: Tensor) -> Tensor:
     """Value at each quality 1..8 on a geometric scale between two ends; (B,) -> (B,)."""
     low, high = ends
@@ -209,7 +202,7 @@ def main() -> None:
     torch.manual_seed(1)
     torch.set_num_threads(arguments.threads)
     random = np.random.default_rng(1)
-    vae = load_frozen_vae(arguments.vae).to(memory_format=torch.channels_last)
+    vae = load_vae(arguments.vae).to(memory_format=torch.channels_last)
     bank = CropBank(CropSampler(*load_pictures(arguments.data), crop=CROP, seed=1), vae, arguments.crops)
     config = CodecConfig()
     codec = TrainableCodec(config).to(memory_format=torch.channels_last)

@@ -21,8 +21,9 @@ from torch.nn import functional
 
 from discover_stream.codec.network import CodecConfig
 from discover_stream.generation.denoiser import TRAIN_TIMESTEPS, build_denoiser, build_scheduler, predict_clean
-from discover_stream.generation.vae import decode_latent
-from discover_stream.training.codec import CELLS, CROP, CropBank, TrainableCodec, load_frozen_vae, random_mask
+from discover_stream.generation.render import load_vae
+from discover_stream.generation.vae import decode_latent, shape_of
+from discover_stream.training.codec import CELLS, CROP, CropBank, TrainableCodec, random_mask
 from discover_stream.training.data import CropSampler, load_pictures
 from discover_stream.training.export import load_trained
 from discover_stream.training.loop import LoopConfig, train, write_half
@@ -76,7 +77,7 @@ def main() -> None:
     torch.manual_seed(2)
     torch.set_num_threads(arguments.threads)
     random = np.random.default_rng(2)
-    vae = load_frozen_vae(arguments.vae).to(memory_format=torch.channels_last)
+    vae = load_vae(arguments.vae).to(memory_format=torch.channels_last)
     codec = TrainableCodec(CodecConfig())
     load_trained(codec, load_file(arguments.codec))
     crops = CropSampler(*load_pictures(arguments.data), crop=CROP, seed=2)
@@ -111,7 +112,7 @@ def main() -> None:
     loop = LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=6e-4)
     train(nn.ModuleDict({"denoiser": denoiser, "vae": vae}), step, loop)
     write_half(denoiser, arguments.out / "denoiser.safetensors")
-    write_half(vae, arguments.out / "vae.safetensors")
+    write_half(vae, arguments.out / "vae.safetensors", shape_of(vae).metadata())
 
 
 if __name__ == "__main__":

@@ -19,8 +19,9 @@ from discover_stream.codec.entropy import SymbolTables
 from discover_stream.codec.exact import export_branch, scale_table
 from discover_stream.codec.model import write_codec
 from discover_stream.codec.network import CodecConfig
+from discover_stream.generation.render import load_vae
 from discover_stream.generation.vae import latent_space
-from discover_stream.training.codec import TrainableCodec, load_frozen_vae
+from discover_stream.training.codec import TrainableCodec
 from discover_stream.types import InputError
 
 
@@ -79,7 +80,7 @@ def main() -> None:
     codec = TrainableCodec(CodecConfig())
     load_trained(codec, load_file(arguments.source))
     with torch.no_grad():
-        export_codec(codec, arguments.target, latent_space=latent_space(load_frozen_vae(arguments.vae)))
+        export_codec(codec, arguments.target, latent_space=latent_space(load_vae(arguments.vae)))
 
 
 if __name__ == "__main__":

@@ -139,6 +139,7 @@ def train(model: nn.Module, step_function: StepFunction, config: LoopConfig) -> 
     return model
 
 
-def write_half(model: nn.Module, path: Path) -> None:
+def write_half(model: nn.Module, path: Path, metadata: Mapping[str, str] | None = None) -> None:
     """Write a model's weights as safetensors in half precision, which is what ships."""
-    save_file({key: value.detach().half().contiguous() for key, value in model.state_dict().items()}, path)
+    weights = {key: value.detach().half().contiguous() for key, value in model.state_dict().items()}
+    save_file(weights, path, metadata=dict(metadata or {}))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from discover_stream.generation.vae import build_vae, decode_latent, encode_picture
+from discover_stream.generation.vae import SMALL, WIDE, build_vae, decode_latent, encode_picture
 from discover_stream.training.data import CropSampler, load_pictures
 from discover_stream.training.loop import LoopConfig, train, write_half
 
@@ -40,12 +40,15 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/vae"))
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--wide", action="store_true", help="three times the weights, twice the time of a picture")
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     torch.manual_seed(0)
     torch.set_num_threads(arguments.threads)
     sampler = CropSampler(*load_pictures(arguments.data), crop=96, seed=0)
-    vae = build_vae().to(memory_format=torch.channels_last)
+    shape = WIDE if arguments.wide else SMALL
+    vae = build_vae(shape).to(memory_format=torch.channels_last)
 
     def step(_: int, __: float) -> tuple[Tensor, Mapping[str, float]]:
         picture = sampler.batch(8).to(memory_format=torch.channels_last)
@@ -60,8 +63,8 @@ def main() -> None:
         psnr = -10 * math.log10(functional.mse_loss(output.detach(), picture).item())
         return loss, {"loss": float(loss.detach()), "psnr": psnr, "size": float(size.detach())}
 
-    train(vae, step, LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=2e-3))
-    write_half(vae, arguments.out / "vae.safetensors")
+    train(vae, step, LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=arguments.learning_rate))
+    write_half(vae, arguments.out / "vae.safetensors", shape.metadata())
 
 
 if __name__ == "__main__":
