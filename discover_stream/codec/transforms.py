@@ -1,0 +1,235 @@
+"""The networks of the conditional codec: slim ELIC transforms that may look at a reference.
+
+The codec of format version 1 in both modes. An atom is a rectangle of cells with a mask. Its *reference*
+is what both sides know of that rectangle before the atom arrives, as a latent of the diffusion VAE: the
+plate, or the track's last key pasted on the plate; still mode has none. Symbols follow the papers: x
+picture, y latent (1/16), z hyper-latent (1/64), z_c latent of the VAE (1/8), hats for quantised values,
+M(z^) the coarse branch of DISCOVER.
+
+What the entropy coder needs (scale indices) is *not* here: see `scales`. These networks only give means,
+context and synthesis, which are added after entropy decoding, in fp32.
+
+::
+
+    x --g_a--+                                   +--(- mean, round)--> symbols
+             fuse --> y --*gain--> y' -----------+       ^
+    r --g_r--+        |                                  |
+        |             +--h_a--*z gain--> z --round--> z^ --h_s--> psi --context(psi, psi_r, y^ so far)
+        +--> psi_r ------------------------------------------------------+
+    y^, mask, M(z^), psi_r --g_s--> features --head(features, r)--> z_c^
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from compressai.models.sensetime import ResidualBottleneckBlock
+from compressai.models.utils import conv, deconv
+from torch import Tensor, nn
+from torch.nn import functional
+
+from discover_stream.codec.network import checkerboard
+
+Y_STRIDE = 16
+Z_STRIDE = 64
+Z_TO_Y = Z_STRIDE // Y_STRIDE
+
+
+@dataclass(frozen=True)
+class TransformConfig:
+    """Widths of a codec. The default is `nano`."""
+
+    stem_channels: int = 32
+    analysis_channels: int = 64
+    wide_channels: int = 96
+    y_channels: int = 96
+    z_channels: int = 32
+    groups: tuple[int, ...] = (32, 64)
+    hyper_channels: int = 96
+    reference_channels: int = 64
+    synthesis_channels: int = 128
+    latent_channels: int = 16
+    qualities: int = 8
+
+    def __post_init__(self) -> None:
+        """Refuse widths that do not fit together."""
+        if sum(self.groups) != self.y_channels:
+            raise ValueError(f"groups {self.groups} must add up to y_channels={self.y_channels}")
+
+
+class MeanContext(nn.Module):
+    """Means of y' from psi, psi_r and what the atom has decoded so far (ELIC: uneven groups, two passes each).
+
+    Anchors of the checkerboard come first. The network of a group runs once per pass; it sees the features,
+    earlier groups, the group's anchors (zero in the first pass), the atom's mask, and which pass it is.
+    """
+
+    def __init__(self, config: TransformConfig) -> None:
+        super().__init__()
+        features = config.hyper_channels + config.reference_channels
+        nets = []
+        for index, size in enumerate(config.groups):
+            seen = features + sum(config.groups[: index + 1]) + 2
+            nets.append(
+                nn.Sequential(
+                    conv(seen, 128, kernel_size=3, stride=1),
+                    nn.ReLU(inplace=True),
+                    conv(128, 128, kernel_size=1, stride=1),
+                    nn.ReLU(inplace=True),
+                    conv(128, size, kernel_size=1, stride=1),
+                )
+            )
+        self.nets = nn.ModuleList(nets)
+
+    def means(self, group: int, features: Tensor, known: Tensor, mask: Tensor, second: bool) -> Tensor:
+        """Means of one group in one pass.
+
+        Args:
+            group: index of the channel group.
+            features: (B, hyper + reference, h, w) psi and psi_r of the atom's cells.
+            known: (B, channels up to and including this group, h, w) decoded y', zero where unknown.
+            mask: (B, 1, h, w) 1 for the atom's cells.
+            second: False for the anchors' pass, True for the others'.
+
+        Returns:
+            (B, size of the group, h, w).
+        """
+        which = torch.full_like(mask, float(second))
+        return cast(Tensor, self.nets[group](torch.cat([features, known * mask, mask, which], dim=1)))
+
+
+class Transforms(nn.Module):
+    """All float networks of the codec."""
+
+    def __init__(self, config: TransformConfig) -> None:
+        super().__init__()
+        self.config = config
+        stem, mid, wide = config.stem_channels, config.analysis_channels, config.wide_channels
+        n, m, r = config.z_channels, config.y_channels, config.reference_channels
+        self.g_a = nn.Sequential(
+            conv(3, stem, kernel_size=5, stride=2),
+            nn.LeakyReLU(0.1, inplace=True),
+            conv(stem, mid, kernel_size=5, stride=2),
+            ResidualBottleneckBlock(mid, mid),
+            ResidualBottleneckBlock(mid, mid),
+            conv(mid, wide, kernel_size=5, stride=2),
+            ResidualBottleneckBlock(wide, wide),
+            ResidualBottleneckBlock(wide, wide),
+            ResidualBottleneckBlock(wide, wide),
+            conv(wide, m, kernel_size=5, stride=2),
+        )
+        # The reference, from the VAE's 1/8 to 1/16. The channel of ones tells it from an absent one.
+        self.g_r = nn.Sequential(
+            conv(config.latent_channels + 1, 64, kernel_size=3, stride=1),
+            ResidualBottleneckBlock(64, 64),
+            conv(64, r, kernel_size=5, stride=2),
+            ResidualBottleneckBlock(r, r),
+        )
+        self.fuse = nn.Sequential(
+            conv(m + r, m, kernel_size=3, stride=1),
+            nn.LeakyReLU(0.1, inplace=True),
+            conv(m, m, kernel_size=3, stride=1),
+        )
+        self.h_a = nn.Sequential(
+            conv(m, 64, kernel_size=3, stride=1),
+            nn.ReLU(inplace=True),
+            conv(64, 64, kernel_size=5, stride=2),
+            nn.ReLU(inplace=True),
+            conv(64, n, kernel_size=5, stride=2),
+        )
+        self.h_s = nn.Sequential(
+            deconv(n, 64, kernel_size=5, stride=2),
+            nn.ReLU(inplace=True),
+            deconv(64, 96, kernel_size=5, stride=2),
+            nn.ReLU(inplace=True),
+            conv(96, config.hyper_channels, kernel_size=3, stride=1),
+        )
+        # DISCOVER's M: two transposed convolutions and one convolution.
+        self.coarse = nn.Sequential(
+            deconv(n, 64, kernel_size=5, stride=2),
+            nn.ReLU(inplace=True),
+            deconv(64, 64, kernel_size=5, stride=2),
+            nn.ReLU(inplace=True),
+            conv(64, 64, kernel_size=3, stride=1),
+        )
+        self.context = MeanContext(config)
+        s = config.synthesis_channels
+        # ELIC's decoder without its last two layers: 1/16 to 1/8.
+        self.g_s = nn.Sequential(
+            conv(m + 1 + 64 + r, s, kernel_size=3, stride=1),
+            ResidualBottleneckBlock(s, s),
+            ResidualBottleneckBlock(s, s),
+            ResidualBottleneckBlock(s, s),
+            deconv(s, wide, kernel_size=5, stride=2),
+            ResidualBottleneckBlock(wide, wide),
+            ResidualBottleneckBlock(wide, wide),
+        )
+        self.head = nn.Sequential(
+            conv(wide + config.latent_channels + 1, wide, kernel_size=3, stride=1),
+            ResidualBottleneckBlock(wide, wide),
+            conv(wide, config.latent_channels, kernel_size=3, stride=1),
+        )
+        # Gain units: one learned log-gain per quality and channel, and one for the way back. The gain of z
+        # is one per channel: z says what is there, whatever the quality.
+        steps = torch.linspace(-1.2, 1.2, config.qualities).view(-1, 1).repeat(1, m)
+        self.log_gain = nn.Parameter(steps.clone())
+        self.log_ungain = nn.Parameter(-steps)
+        self.log_z_gain = nn.Parameter(torch.zeros(n))
+
+    def gain(self, quality: Tensor) -> Tensor:
+        """(B,) qualities 1..8 -> (B, M, 1, 1) factors from y to y'."""
+        return self.log_gain[quality - 1].exp()[:, :, None, None]
+
+    def ungain(self, quality: Tensor) -> Tensor:
+        """(B,) qualities 1..8 -> (B, M, 1, 1) factors from y' to y."""
+        return self.log_ungain[quality - 1].exp()[:, :, None, None]
+
+    def with_flag(self, reference: Tensor, present: Tensor) -> Tensor:
+        """A reference latent (B, L, 2h, 2w), zero where `present` (B,) is 0, with a channel that says so."""
+        flag = present.view(-1, 1, 1, 1).to(reference.dtype)
+        ones = torch.ones_like(reference[:, :1])
+        return torch.cat([reference, ones], dim=1) * flag
+
+    def analyse(self, picture: Tensor, psi_r: Tensor) -> tuple[Tensor, Tensor]:
+        """y and z, not quantised.
+
+        Args:
+            picture: (B, 3, H, W) RGB 0..1, sides divisible by 64.
+            psi_r: (B, reference, H/16, W/16), see `reference_features`.
+
+        Returns:
+            y (B, M, H/16, W/16) before its gain, z (B, N, H/64, W/64).
+        """
+        seen = self.g_a(picture)
+        y = seen + self.fuse(torch.cat([seen, psi_r], dim=1))
+        return y, self.h_a(y) * self.log_z_gain.exp().view(1, -1, 1, 1)
+
+    def reference_features(self, flagged: Tensor) -> Tensor:
+        """psi_r (B, reference, h, w) of a flagged reference (B, L + 1, 2h, 2w); zero for an absent one."""
+        features = self.g_r(flagged)
+        return cast(Tensor, features * functional.avg_pool2d(flagged[:, -1:], 2))
+
+    def hyper_features(self, z_hat: Tensor) -> tuple[Tensor, Tensor]:
+        """psi (B, hyper, 4hz, 4wz) and M(z^) (B, 64, 4hz, 4wz) of z^ (B, N, hz, wz)."""
+        return self.h_s(z_hat), self.coarse(z_hat)
+
+    def synthesise(self, scaled: Tensor, mask: Tensor, coarse: Tensor, psi_r: Tensor, flagged: Tensor) -> Tensor:
+        """z_c^ from decoded y.
+
+        Args:
+            scaled: (B, M, h, w) y^ (after `ungain`).
+            mask: (B, 1, h, w) 1 where a cell was sent (zero is a valid symbol).
+            coarse: (B, 64, h, w) M(z^).
+            psi_r: (B, reference, h, w) features of the reference.
+            flagged: (B, L + 1, 2h, 2w) the reference itself, see `with_flag`.
+
+        Returns:
+            (B, L, 2h, 2w): the reference plus what the atom says of it.
+        """
+        features = self.g_s(torch.cat([scaled * mask, mask, coarse, psi_r], dim=1))
+        return cast(Tensor, flagged[:, :-1] + self.head(torch.cat([features, flagged], dim=1)))
+
+
+__all__ = ["Z_TO_Y", "MeanContext", "TransformConfig", "Transforms", "checkerboard"]

@@ -1,0 +1,198 @@
+"""Train the conditional codec: atoms with and without a reference. `python -m discover_stream.training.conditional`.
+
+Loss per picture, after DISCOVER Eq. 4 with masks as they are used:
+
+    (bits of sent y / sent pixels + bits of z / pixels) / lambda_q + error of z_c + error of the picture
+
+Pictures come with what a decoder knows before an atom arrives (`training.pairs`): nothing (still mode), the
+plate (a track's key), or an earlier look at the object pasted on the plate (a refresh). Sizes of crops differ
+from batch to batch, so that small atoms are seen as they are used: with edges all around and few positions of z.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from compressai.entropy_models import EntropyBottleneck
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional
+
+from discover_stream.codec.exact import SCALE_LARGEST, SCALE_LEVELS, SCALE_SMALLEST
+from discover_stream.codec.scales import ContextScales
+from discover_stream.codec.transforms import TransformConfig, Transforms, checkerboard
+from discover_stream.generation.render import load_vae
+from discover_stream.generation.vae import decode_latent
+from discover_stream.training.codec import LAMBDAS, gaussian_bits, geometric, rate_weight, round_through
+from discover_stream.training.loop import LoopConfig, train
+from discover_stream.training.pairs import Examples, PairBank, load_scenes
+
+log = logging.getLogger(__name__)
+
+PICTURE_WEIGHT = 190.0
+"""Weight of the picture's squared error (0..1 scale) beside the latent's."""
+NOISE_SHARE = 0.6
+"""Share of steps that add uniform noise where the codec rounds; see `training.codec`."""
+UNSENT_WEIGHT = 0.15
+"""How much an error in a cell that was not sent counts, beside 1 in a sent one."""
+SIZES = ((192, 6), (128, 12), (64, 40))
+"""Side of the crops of a batch in pixels, and how many there are: about the same work for each."""
+START_Z, START_Y = 2.0, 2.5
+"""Standard deviations of z, and of y' at the middle quality, when training begins: symbols that are all zero
+at the start teach the rest of the codec to do without them."""
+
+
+class TrainableConditional(nn.Module):
+    """Everything of the codec that learns: networks, exact branch in float, prior of z."""
+
+    def __init__(self, config: TransformConfig) -> None:
+        super().__init__()
+        self.network = Transforms(config)
+        self.scales = ContextScales(config)
+        self.prior = EntropyBottleneck(config.z_channels)
+
+    def forward(self, batch: Examples, quality: Tensor, noisy: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+        """One pass in training mode.
+
+        Args:
+            batch: pictures (B, 3, H, W), masks (B, 1, H/16, W/16), references (B, L, H/8, W/8) and kinds (B,).
+            quality: (B,) in 1..8.
+            noisy: add uniform noise to y' and z where the codec rounds.
+
+        Returns:
+            z_c^ (B, L, H/8, W/8), bits of sent y (B,), bits of z (B,).
+        """
+        network = self.network
+        with torch.autocast("cpu", torch.bfloat16):
+            flagged = network.with_flag(batch.references, batch.kinds > 0)
+            psi_r = network.reference_features(flagged)
+            y, z = network.analyse(batch.pictures, psi_r)
+        y, z = y.float(), z.float()
+        scaled = y * network.gain(quality)
+        _, likelihood = self.prior(z)
+        z_bits = -likelihood.clamp_min(1e-9).log2().sum(dim=(1, 2, 3))
+        medians = self.prior.quantiles[:, 0, 1].detach().view(1, -1, 1, 1)
+        centred = z - medians
+        symbols = centred + torch.empty_like(z).uniform_(-0.5, 0.5) if noisy else round_through(centred)
+        base = self.scales.base(symbols, quality, batch.kinds)
+        with torch.autocast("cpu", torch.bfloat16):
+            psi, coarse = network.hyper_features(symbols + medians)
+            features = torch.cat([psi, psi_r], dim=1)
+        noise = torch.empty_like(scaled).uniform_(-0.5, 0.5)
+        scaled_hat, y_bits = self.passes(scaled, features, base, batch.masks, noise, noisy)
+        with torch.autocast("cpu", torch.bfloat16):
+            y_hat = scaled_hat * network.ungain(quality)
+            latent = network.synthesise(y_hat, batch.masks, coarse, psi_r, flagged)
+        return latent.float(), y_bits, z_bits
+
+    def passes(
+        self, scaled: Tensor, features: Tensor, base: Tensor, mask: Tensor, noise: Tensor, noisy: bool
+    ) -> tuple[Tensor, Tensor]:
+        """y'^ (masked) and the bits of it (B,), pass by pass as the decoder sees them.
+
+        The bits are those of the residuals plus `noise`; with `noisy`, y'^ is y' plus it, too.
+        """
+        anchors = checkerboard(scaled.shape[2], scaled.shape[3], 0, 0)
+        known: list[Tensor] = []
+        sizes: list[Tensor] = []
+        bits = torch.zeros(scaled.shape[0])
+        start = 0
+        for group, size in enumerate(self.network.config.groups):
+            part, own_noise = scaled[:, start : start + size], noise[:, start : start + size]
+            now, now_sizes = torch.zeros_like(part), torch.zeros_like(part)
+            for second, cells in ((False, anchors * mask), (True, (1 - anchors) * mask)):
+                with torch.autocast("cpu", torch.bfloat16):
+                    seen = torch.cat([*known, now], dim=1)
+                    mean = self.network.context.means(group, features, seen, mask, second=second).float()
+                context = torch.cat([*sizes, now_sizes], dim=1) if second else torch.cat([*sizes, part[:, :0]], dim=1)
+                index = self.scales.indices(base, group, second, context)
+                scale = SCALE_SMALLEST * torch.exp(
+                    index * (math.log(SCALE_LARGEST / SCALE_SMALLEST) / (SCALE_LEVELS - 1))
+                )
+                residual = part - mean
+                bits = bits + (gaussian_bits(residual + own_noise, scale) * cells).sum(dim=(1, 2, 3))
+                rounded = round_through(residual)
+                now_sizes = now_sizes + rounded.abs() * cells
+                now = now + ((part + own_noise) if noisy else (rounded + mean)) * cells
+            known.append(now)
+            sizes.append(now_sizes)
+            start += size
+        return torch.cat(known, dim=1), bits
+
+    @torch.no_grad()
+    def start_alive(self, batch: Examples) -> None:
+        """Set the gains so that symbols are neither all zero nor huge when training begins."""
+        network = self.network
+        flagged = network.with_flag(batch.references, batch.kinds > 0)
+        y, z = network.analyse(batch.pictures, network.reference_features(flagged))
+        steps = torch.linspace(-1.2, 1.2, network.config.qualities).view(-1, 1)
+        middle = (START_Y / y.std(dim=(0, 2, 3)).clamp_min(1e-6)).log()
+        network.log_gain.copy_(steps + middle)
+        network.log_ungain.copy_(-steps - middle)
+        network.log_z_gain.add_((START_Z / z.std(dim=(0, 2, 3)).clamp_min(1e-6)).log())
+
+
+def main() -> None:
+    """Train and write `codec-float.safetensors`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--vae", type=Path, default=Path("runs/vae/vae.safetensors"))
+    parser.add_argument("--out", type=Path, default=Path("runs/conditional"))
+    parser.add_argument("--minutes", type=float, default=60)
+    parser.add_argument("--crops", type=int, default=2500)
+    parser.add_argument("--threads", type=int, default=2)
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.manual_seed(1)
+    torch.set_num_threads(arguments.threads)
+    random = np.random.default_rng(1)
+    vae = load_vae(arguments.vae).to(memory_format=torch.channels_last)
+    bank = PairBank(load_scenes(arguments.data), vae, arguments.crops, seed=1)
+    config = TransformConfig()
+    codec = TrainableConditional(config).to(memory_format=torch.channels_last)
+    codec.start_alive(bank.draw(random, 192, 32))
+
+    def step(number: int, progress: float) -> tuple[Tensor, Mapping[str, float]]:
+        side, count = SIZES[number % len(SIZES)]
+        batch = bank.draw(random, side, count)
+        quality = torch.from_numpy(random.integers(1, config.qualities + 1, count))
+        output, y_bits, z_bits = codec(batch, quality, noisy=bool(random.random() < NOISE_SHARE))
+        weight = functional.interpolate(batch.masks, scale_factor=2) * (1 - UNSENT_WEIGHT) + UNSENT_WEIGHT
+        # Errors are averaged over what was sent, as the bits of y are: rate and distortion of a small
+        # object weigh as much as those of a whole picture.
+        share = weight.mean(dim=(1, 2, 3))
+        error = ((output - batch.latents).pow(2) * weight).mean(dim=(1, 2, 3)) / share
+        sent_pixels = batch.masks.sum(dim=(1, 2, 3)).clamp_min(1) * 256
+        # A still frame's z serves all its atoms; an atom with a reference pays for its own.
+        z_pixels = torch.where(batch.kinds > 0, sent_pixels, torch.full_like(sent_pixels, side**2))
+        rate = y_bits / sent_pixels + z_bits / z_pixels
+        # Divided by lambda, so that no quality drowns the gradients of the others.
+        loss = (rate_weight(progress) * rate / geometric(LAMBDAS, quality) + error).mean()
+        figures = {
+            f"bpp{side}": float((y_bits / sent_pixels).mean().detach()),
+            f"z{side}": float((z_bits / side**2).mean().detach()),
+            f"latent{side}": float(error.mean().detach()),
+        }
+        if number % 2 == 0:
+            few = slice(0, max(1, count // 2))
+            with torch.autocast("cpu", torch.bfloat16):
+                decoded = decode_latent(vae, output[few])
+            fine = functional.interpolate(weight[few], scale_factor=8)
+            squared = ((decoded.float() - batch.pictures[few]).pow(2) * fine).mean(dim=(1, 2, 3)) / share[few]
+            loss = loss + PICTURE_WEIGHT * squared.mean()
+            figures[f"psnr{side}"] = -10 * math.log10(float(squared.mean().detach()))
+        return loss + codec.prior.loss(), figures
+
+    loop = LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=7e-4)
+    train(codec, step, loop)
+    save_file({k: v.contiguous() for k, v in codec.state_dict().items()}, arguments.out / "codec-float.safetensors")
+
+
+if __name__ == "__main__":
+    main()
