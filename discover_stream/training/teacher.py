@@ -1,26 +1,25 @@
 """A teacher for the nano grounder: YOLOX run through onnxruntime, on whole pictures and on tiles.
 
-The teacher's file is not part of the project: training takes its path. It must be a YOLOX export
-that leaves box decoding to the caller: input (1, 3, s, s) BGR 0..255, output (1, cells, 5 + 80)
-with COCO's classes, cells of strides 8, 16 and 32 row by row, objectness and class already
-through their sigmoids.
+The teacher's file is not part of the project: training takes its path. It must be a YOLOX export with
+COCO's classes, as `YoloxNetwork` reads them.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
 from torchvision.ops import batched_nms  # type: ignore[import-untyped]
 
-from discover_stream.semantics.detector import CLASSES, PAD_VALUE, STRIDES, Detections
+from discover_stream.evaluation.onnx_detectors import YoloxNetwork
+from discover_stream.semantics.detector import CLASSES, Detections
 from discover_stream.types import Image, InputError
 
 COCO_CLASSES: dict[int, str] = {0: "person", 1: "bicycle", 2: "car", 3: "motorcycle", 5: "bus", 7: "truck"}
 """Columns of the teacher's class scores that the grounder learns, by our names."""
+COCO_SIZE = 80
 
 MIN_TILE = 64
 """Tiles smaller than this many pixels show nothing more than the whole picture does."""
@@ -40,38 +39,16 @@ class YoloxTeacher:
     """
 
     def __init__(self, path: Path, threads: int = 1) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise InputError("the teacher needs onnxruntime: pip install 'discover-stream[train]'") from error
-        if not path.is_file():
-            raise InputError(f"teacher {path}: no such file; give the path of a YOLOX .onnx export")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        node = self._session.get_inputs()[0]
-        shape = node.shape
-        if len(shape) != 4 or shape[2] != shape[3] or not isinstance(shape[2], int):
-            raise InputError(f"teacher {path}: input {shape} is not square and fixed; export it so")
-        self._input: str = node.name
-        self.side: int = shape[2]
-        self._grid, self._stride = _cells(self.side)
+        self._network = YoloxNetwork(path, threads)
+        if self._network.classes != COCO_SIZE:
+            raise InputError(
+                f"teacher {path}: {self._network.classes} classes, not COCO's {COCO_SIZE}; give a YOLOX for COCO"
+            )
 
     def _raw(self, image: Image) -> tuple[FloatArray, FloatArray]:
         """Boxes (cells, 4) in picture pixels and class scores (cells, classes) for one picture."""
-        height, width = image.shape[:2]
-        scale = min(self.side / height, self.side / width)
-        w, h = max(1, round(width * scale)), max(1, round(height * scale))
-        canvas = np.full((self.side, self.side, 3), PAD_VALUE, np.uint8)
-        canvas[:h, :w] = cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)[..., ::-1]
-        blob = canvas.transpose(2, 0, 1)[None].astype(np.float32)
-        out = self._session.run(None, {self._input: blob})[0][0]
-        xy = (out[:, :2] + self._grid) * self._stride
-        half = np.exp(np.minimum(out[:, 2:4], 10.0)) * self._stride / 2
-        boxes = np.concatenate([xy - half, xy + half], 1) / scale
-        columns = [5 + n for n in COCO_CLASSES]
-        return boxes.astype(np.float32), out[:, 4:5] * out[:, columns]
+        boxes, scores = self._network.raw(image)
+        return boxes, scores[:, list(COCO_CLASSES)]
 
     def detect(self, image: Image, threshold: float = 0.3, iou: float = 0.5) -> Detections:
         """What the teacher sees in one look at the whole (H, W, 3) RGB picture."""
@@ -101,16 +78,6 @@ class YoloxTeacher:
                 all_boxes.append(boxes[~cut] + np.array([x, y, x, y], np.float32))
                 all_scores.append(scores[~cut])
         return _merge(np.concatenate(all_boxes), np.concatenate(all_scores), image, threshold, iou)
-
-
-def _cells(side: int) -> tuple[FloatArray, FloatArray]:
-    grids, strides = [], []
-    for stride in STRIDES:
-        n = side // stride
-        y, x = np.mgrid[:n, :n]
-        grids.append(np.stack([x, y], -1).reshape(-1, 2))
-        strides.append(np.full((n * n, 1), stride))
-    return np.concatenate(grids).astype(np.float32), np.concatenate(strides).astype(np.float32)
 
 
 def _merge(boxes: FloatArray, scores: FloatArray, image: Image, threshold: float, iou: float) -> Detections:

@@ -1,0 +1,1 @@
+"""What people would use instead: still-picture and video codecs at their best, and two clever users of AV1."""
