@@ -3,7 +3,10 @@
 #   make demo [VIDEO=clip.mp4] [ARGS="--seconds 4"]   set up, then show the main job, from camera to pictures
 #   make test [PYTEST="-k router"]                    set up, then check style, types, layers and behaviour
 #
-# Others: setup (the environment with all tools), lint, format, types, wheel, freeze, clean.
+# Others: kafka [NODES=3] [PORT=9092] (a real Kafka on this machine; docs/kafka.md), kafka-stop,
+# chaos [LOG=sqlite] [NODES=3] [ARGS="--kills 40"] (a running system under random kills),
+# bench [DATA=dir] [GRID=full] (ours against what people use instead; writes docs/results.md),
+# setup (the environment with all tools), lint, format, types, wheel, freeze, clean.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -18,9 +21,15 @@ PYTHON ?=
 VIDEO ?=
 ARGS ?=
 PYTEST ?=
-SOURCES := discover_stream actors topics tests benchmarks
+NODES ?= 1
+PORT ?= 9092
+LOG ?= kafka
+DATA ?= $(wildcard ../shared/data)
+GRID ?= quick
+BENCH := out/bench
+SOURCES := discover_stream actors topics deploy tests benchmarks
 
-.PHONY: help setup demo test lint format types wheel freeze clean
+.PHONY: help setup demo test bench kafka kafka-stop chaos lint format types wheel freeze clean
 
 help:
 	@sed -n '/^# Two/,/^$$/s/^# \{0,1\}//p' Makefile
@@ -30,6 +39,31 @@ demo: $(VENV)/.ready
 
 test: lint types
 	@$(BIN)/pytest $(PYTEST)
+
+kafka: $(VENV)/.ready
+	@$(BIN)/python -m deploy.kafka.broker up --nodes $(NODES) --port $(PORT)
+
+kafka-stop: $(VENV)/.ready
+	@$(BIN)/python -m deploy.kafka.broker down
+
+# Kills processes and brokers of a running system for a few minutes, and shows that nothing was lost.
+chaos: $(VENV)/.ready-dev
+	@$(BIN)/python -m benchmarks.chaos --backend $(LOG) --nodes $(NODES) $(ARGS)
+
+# At most 20 minutes on two cores; what is finished is kept in $(BENCH), so that a second call goes on.
+# Clips and pictures are measured side by side, one core each; times are taken when both are done.
+bench: $(VENV)/.ready-dev
+	@mkdir -p $(BENCH)
+	data=($(if $(DATA),--data "$(DATA)"))
+	items=($(if $(DATA),--item carpark --item suburb --item topdown --item motorway_fog --item motorway_trucks) --item "street seed 3")
+	echo "Measuring clips and pictures side by side; words of the second go to $(BENCH)/images.log"
+	$(BIN)/discover eval images "$${data[@]}" --out $(BENCH) --grid $(GRID) --count 6 > $(BENCH)/images.log 2>&1 &
+	pictures=$$!
+	trap 'kill $$pictures 2>/dev/null || true' EXIT
+	$(BIN)/discover eval video "$${data[@]}" --out $(BENCH) --grid $(GRID) --seconds 5 "$${items[@]}"
+	wait $$pictures || { tail -n 5 $(BENCH)/images.log; exit 1; }
+	$(BIN)/discover eval speed "$${data[@]}" --out $(BENCH)
+	$(BIN)/discover eval results $(BENCH) --json docs/results.json --markdown docs/results.md
 
 setup: $(VENV)/.ready-dev
 

@@ -10,7 +10,7 @@ from topics.messages import TaskRecord
 from topics.partitioner import partition_for
 
 MAX_DEATHS = 3
-"""A record that was begun this often and never finished goes to the dead topic."""
+"""A record during which its stage died this often, while nothing else was in hand, goes to the dead topic."""
 
 LONGEST_DELAY_S = 30.0
 _FIRST_DELAY_S = 0.2
@@ -64,18 +64,19 @@ def deaths_in_a_row(before: int, ran_s: float) -> int:
     return 1 if ran_s >= _SETTLED_S else before + 1
 
 
-Ending = Literal["death", "fenced", "input", "other"]
+Ending = Literal["death", "fenced", "input", "log", "topic", "other"]
 AfterError = Literal["retry", "fail", "stop"]
 
 
 def after_error(kind: str, ending: Ending, live: bool) -> AfterError:
     """What follows when a process or its run loop ends with an error.
 
-    Being fenced means that somebody else runs these stages: the whole system stops. A source that cannot
-    be opened is given up, unless it is a live address, which may come back; what no other process can do
-    without (weights that cannot be read) stops the system. Everything else is tried again.
+    Being fenced means that somebody else runs these stages: the whole system stops; it does too where a topic
+    has gone, which does not come back by itself. A source that cannot be opened is given up, unless it is a
+    live address, which may come back; what no other process can do without (weights that cannot be read)
+    stops the system. Everything else is tried again, a log that is away ("log") for as long as it takes.
     """
-    if ending == "fenced":
+    if ending in ("fenced", "topic"):
         return "stop"
     if ending != "input" or live:
         return "retry"
@@ -93,6 +94,31 @@ def is_idle(sources_ended: Iterable[bool], encode_lag: Iterable[int], route_lag:
 def to_be_buried(attempts: int) -> bool:
     """Whether a record goes to the dead topic, given the count that `Stage.record_attempt` returned."""
     return attempts > MAX_DEATHS
+
+
+@dataclass(frozen=True, slots=True)
+class Care:
+    """How a stage goes about its input, so that a record that kills it is found without counting them all.
+
+    A stage that runs well works on many records at once and counts nothing. When it dies, nobody knows which
+    of them it was. So every run begins with care: one record at a time, each counted durably before anything
+    of it is touched, until the run has got past everything that the one before may have had in hand. A death
+    then has one suspect, and the count of that record alone grows.
+
+    `in_hand` is the most records that are worked on at once without care, `passed` what this run has done.
+    """
+
+    in_hand: int
+    passed: int = 0
+
+    @property
+    def needed(self) -> bool:
+        """Whether the next record is to be counted and done alone."""
+        return self.passed < self.in_hand
+
+    def after(self, records: int) -> Care:
+        """The care to be taken after further records were finished."""
+        return self if not self.needed else Care(self.in_hand, self.passed + records)
 
 
 def is_live(source: str) -> bool:

@@ -1,11 +1,11 @@
 """Track+encode of one partition: coded frames to archive packets, with a state per camera.
 
-The packet, the input offset and what a restart needs (incarnation, next track id) are committed in one
-transaction per frame. Grounding is asked for ahead of time, in batches, so that it works while the frame
-before is being encoded.
+The packet, its entry in the time index where it needs one, the input offset and what a restart needs
+(incarnation, next track id) are committed in one transaction per frame. Grounding is asked for ahead of
+time, in batches, so that it works while the frame before is being encoded.
 
-A record that was begun three times and never finished goes to the dead topic. So that the right one is
-blamed, work after a death begins without looking ahead, until the frames that a batch may have held are past.
+A record during which the process died three times, with nothing else in hand, goes to the dead topic; see
+`actors.decisions.Care` for how that is known without counting every frame.
 """
 
 from __future__ import annotations
@@ -14,18 +14,21 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from actors.attempts import blameless
-from actors.decisions import to_be_buried
+from actors.attempts import begin, blameless
+from actors.decisions import Care, to_be_buried
 from actors.registry import KnownTask, TaskTable
 from discover_stream.types import BitstreamError, Frame, Image, InputError, LabelSet, Region
-from topics.catalogue import ARCHIVE, DEAD, FRAMES
+from topics.catalogue import ARCHIVE, DEAD, FRAMES, INDEX
+from topics.failpoints import hit
 from topics.log import Gap, Log, Reader, Record, Stage
-from topics.messages import CameraState, EncodeState, FrameMessage, dead_message, decode, decode_as, encode
+from topics.messages import CameraState, EncodeState, FrameMessage, GapMessage, dead_message, decode, decode_as, encode
+from topics.time_index import IndexWriter, encoded, lost_before
 
 if TYPE_CHECKING:
     from discover_stream.codec.model import CodecModel
@@ -40,6 +43,7 @@ Decoded = Frame | InputError | BitstreamError | None
 """What a record turned out to hold: a frame, why it cannot be used, or None for anything else."""
 
 _POLL_S = 0.2
+_BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,8 @@ class EncodeStage:
         self._stop = threading.Event()
         self._cameras: dict[str, CameraState] = {}
         self._trackers: dict[str, Tracker] = {}
-        self._careful = 1  # records still to be done without looking ahead
+        self._index = IndexWriter()
+        self._care = Care(_BATCHES_AHEAD * settings.batch)
         self.report = EncodeReport()
 
     def stop(self) -> None:
@@ -98,44 +103,46 @@ class EncodeStage:
 
     def run(self) -> str:
         """Encode until stopped. Raises Fenced when another encoder took over."""
-        stage = self._log.stage("encode", self._partition, self._owner)
-        if stage.state is not None:
-            stored = decode_as(EncodeState, stage.state).cameras
-            self._cameras = {
-                name: CameraState(incarnation=state.incarnation + 1, next_track=state.next_track)
-                for name, state in stored.items()
-            }
-        reader = self._log.reader(FRAMES, [self._partition])
-        # Not from the first record there is: what retention took meanwhile is to be counted.
-        reader.seek(self._partition, stage.offsets.get((FRAMES, self._partition), 0))
-        tasks = TaskTable(self._log, self._partition)
+        with (
+            closing(self._log.stage("encode", self._partition, self._owner)) as stage,
+            closing(self._log.reader(FRAMES, [self._partition])) as reader,
+        ):
+            if stage.state is not None:
+                stored = decode_as(EncodeState, stage.state).cameras
+                self._cameras = {
+                    name: msgspec.structs.replace(state, incarnation=state.incarnation + 1)
+                    for name, state in stored.items()
+                }
+            # Not from the first record there is: what retention took meanwhile is to be counted.
+            reader.seek(self._partition, stage.offsets.get((FRAMES, self._partition), 0))
+            self._follow(stage, reader, TaskTable(self._log, self._partition))
+        return "stopped"
+
+    def _follow(self, stage: Stage, reader: Reader, tasks: TaskTable) -> None:
         ahead: deque[Batch] = deque()
         while not self._stop.is_set():
-            if self._careful:
+            if self._care.needed:
                 self._one_by_one(stage, reader, tasks)
                 continue
-            while len(ahead) < 2:
+            while len(ahead) < _BATCHES_AHEAD:
                 records = self._poll(reader, self._settings.batch, 0.0 if ahead else _POLL_S)
                 if not records:
                     break
-                # Counted before anything of the batch is touched, so that a restart knows to be careful.
-                stage.record_attempt(FRAMES, self._partition, records[0].offset)
-                ahead.append(self._begin(records, tasks.refresh()))
+                ahead.append(self._begin(stage, records, tasks.refresh()))
             if ahead:
                 self._work(stage, ahead.popleft())
-        reader.close()
-        return "stopped"
 
     def _one_by_one(self, stage: Stage, reader: Reader, tasks: TaskTable) -> None:
-        """Do one record, begun (and counted) before anything of it is touched."""
+        """Do one record, counted before anything of it is touched."""
         for record in self._poll(reader, 1, _POLL_S):
-            attempts = stage.record_attempt(FRAMES, self._partition, record.offset)
-            self._careful = 2 * self._settings.batch if attempts > 1 else self._careful - 1
-            if to_be_buried(attempts):
-                self._bury(stage, record, f"encoding died {attempts - 1} times on this record", attempts - 1)
-                continue
-            batch = self._begin([record], tasks.refresh())
-            self._finish(stage, record, batch.frames[0], batch)
+            attempts = begin(stage, FRAMES, self._partition, record.offset)
+            with blameless(stage, FRAMES, self._partition, record.offset):
+                if to_be_buried(attempts):
+                    self._bury(stage, record, f"encoding died {attempts - 1} times on this record", attempts - 1)
+                else:
+                    batch = self._begin(stage, [record], tasks.refresh())
+                    self._finish(stage, record, batch.frames[0], batch)
+            self._care = self._care.after(1)
 
     def _poll(self, reader: Reader, most: int, timeout_s: float) -> list[Record]:
         items = reader.poll(most, timeout_s=timeout_s)
@@ -144,35 +151,39 @@ class EncodeStage:
             self.report = replace(self.report, lost=self.report.lost + lost)
         return [item for item in items if isinstance(item, Record)]
 
-    def _begin(self, records: list[Record], tasks: tuple[KnownTask, ...]) -> Batch:
+    def _begin(self, stage: Stage, records: list[Record], tasks: tuple[KnownTask, ...]) -> Batch:
         """Decode the pictures and ask for their regions."""
+        for record in records:
+            hit(stage.transactional_id, "after_read", record.offset)
         frames = [read_frame(record) for record in records]
         images = [frame.image for frame in frames if isinstance(frame, Frame)]
         if not images or not tasks:
             return Batch(records, frames, tasks, lambda: [{} for _ in images])
-        return Batch(records, frames, tasks, self._ground(images, tuple(task.labels for task in tasks)))
+        answer = self._ground(images, tuple(task.labels for task in tasks))
+        for record in records:
+            hit(stage.transactional_id, "after_ask", record.offset)
+        return Batch(records, frames, tasks, answer)
 
     def _work(self, stage: Stage, batch: Batch) -> None:
-        for index, (record, frame) in enumerate(zip(batch.records, batch.frames, strict=True)):
+        for record, frame in zip(batch.records, batch.frames, strict=True):
             if self._stop.is_set():
                 return
-            if index > 0:
-                stage.record_attempt(FRAMES, self._partition, record.offset)
             self._finish(stage, record, frame, batch)
 
     def _finish(self, stage: Stage, record: Record, frame: Decoded, batch: Batch) -> None:
         """Commit what becomes of one record, the next of its batch."""
-        with blameless(stage, FRAMES, self._partition, record.offset):
-            if frame is None:
-                with stage.transaction() as transaction:  # a gap or an end: nothing to encode
-                    transaction.commit_offset(FRAMES, self._partition, record.offset + 1)
-            elif isinstance(frame, Frame):
-                try:
-                    self._encode(stage, record, frame, batch)
-                except (InputError, BitstreamError) as error:
-                    self._bury(stage, record, str(error), 0)
-            else:
-                self._bury(stage, record, str(frame), 0)
+        if frame is None:
+            with stage.transaction() as transaction:  # a gap or an end: nothing to encode
+                if record.value is not None and isinstance(decode(record.value), GapMessage):
+                    transaction.send(INDEX, record.key, record.value, partition=self._partition)
+                transaction.commit_offset(FRAMES, self._partition, record.offset + 1)
+        elif isinstance(frame, Frame):
+            try:
+                self._encode(stage, record, frame, batch)
+            except (InputError, BitstreamError) as error:
+                self._bury(stage, record, str(error), 0)
+        else:
+            self._bury(stage, record, str(frame), 0)
 
     def _encode(self, stage: Stage, record: Record, frame: Frame, batch: Batch) -> None:
         from discover_stream.codec.packet import packet_bytes
@@ -192,12 +203,29 @@ class EncodeStage:
             incarnation=state.incarnation,
         )
         data = packet_bytes(packet)
-        cameras = {**self._cameras, frame.camera: msgspec.structs.replace(state, next_track=tracker.next_track)}
+        hit(stage.transactional_id, "after_process", record.offset)
+        lost = lost_before(frame.camera, state, frame.seq, frame.capture_ns)
+        after = encoded(msgspec.structs.replace(state, next_track=tracker.next_track), frame.seq, frame.capture_ns)
+        cameras = {**self._cameras, frame.camera: after}
+        entries = self._index.records(
+            frame.camera,
+            state.incarnation,
+            frame.seq,
+            frame.capture_ns,
+            lambda: self._log.bounds(ARCHIVE, self._partition).end,
+        )
         with stage.transaction() as transaction:
             transaction.send(ARCHIVE, frame.camera, data, partition=self._partition)
+            if lost is not None:
+                transaction.send(INDEX, frame.camera, encode(lost), partition=self._partition)
+            for entry in entries:
+                transaction.send(INDEX, frame.camera, encode(entry), partition=self._partition)
             transaction.commit_offset(FRAMES, self._partition, record.offset + 1)
             transaction.set_state(encode(EncodeState(cameras=cameras)))
+            hit(stage.transactional_id, "after_send", record.offset)
+        hit(stage.transactional_id, "after_commit", record.offset)
         self._cameras = cameras
+        self._index.committed(entries)
         self.report = replace(self.report, frames=self.report.frames + 1)
 
     def _tracker(self, camera: str, state: CameraState) -> Tracker:

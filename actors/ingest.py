@@ -4,35 +4,36 @@ A frame, the number of the next one and the place in the source are committed to
 was killed goes on where the log ends: a file is neither repeated nor skipped; a live stream continues with
 the next number, and the time it was away is recorded as a gap.
 
-*Capture times* of files and simulated cameras are an origin plus the time since the first frame. The origin
-is the camera's `starts_at`, or the moment its ingest first began; it is kept with the position, so it
-survives restarts. Live streams bring times of their own.
+Two threads: one reads and codes (`actors.ingest_source`), the other writes; between them lies a buffer, so
+that a camera goes on while the log cannot take its frames. The writer tries again until it can. After an
+error nobody knows whether the last commit was made, so the stage is acquired anew: that settles what was
+open, and the position that comes back with it says whether the frame is there.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import msgspec
 
-from actors.decisions import admit, is_live
-from discover_stream.config import CameraConfig, starts_at_ns
-from discover_stream.types import Frame
-from discover_stream.video.jpeg import encode_jpeg
+from actors.decisions import Admission, admit, is_live
+from actors.frame_buffer import BufferRule, FrameBuffer, Portion, retry_delay_s, unasked, written
+from actors.ingest_source import CameraReader, resumed
+from actors.log_view import TopicGone, check_topics
+from actors.progress import Outage
+from discover_stream.config import CameraConfig
 from topics.catalogue import FRAMES
 from topics.checks import stage_group, transactional_id
-from topics.log import Log, MessageTooLarge, Stage
-from topics.messages import EndMessage, FrameMessage, GapMessage, IngestState, decode_as, encode
+from topics.failpoints import hit
+from topics.log import Fenced, Log, LogError, MessageTooLarge, Stage, lag
+from topics.messages import EndMessage, GapMessage, IngestState, decode_as, encode
 
-if TYPE_CHECKING:
-    from discover_stream.video.source import Gap, Source
-
-JPEG_QUALITY = 95
 _LOOK_AGAIN_S = 0.05
+_ASK_AGAIN_S = 1.0
+_MIB = 2**20
 
 Outcome = Literal["ended", "stopped"]
 
@@ -41,7 +42,8 @@ Outcome = Literal["ended", "stopped"]
 class IngestReport:
     """What ingest has done since its process started.
 
-    `next_seq` is the number of the next frame, `problem` what the source could not read, in one line.
+    `next_seq` is the number of the next frame to be written, `problem` what the source could not read, in
+    one line. `buffered` frames wait to be written, more than a few only during an `outage` of the log.
     """
 
     frames: int = 0
@@ -49,51 +51,8 @@ class IngestReport:
     gaps: int = 0
     dropped: tuple[tuple[str, int], ...] = ()
     problem: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Hole:
-    """Something that is not in the log: `frames` lost between two capture times (0: nobody knows)."""
-
-    from_ns: int
-    to_ns: int
-    reason: str
-    frames: int = 0
-
-
-def source_identity(camera: CameraConfig) -> str:
-    """What must stay the same for a position in a source to mean anything."""
-    return camera.source if camera.fps is None else f"{camera.source} at {camera.fps:g} fps"
-
-
-def resumed(state: IngestState | None, camera: CameraConfig, now_ns: int) -> IngestState:
-    """Where ingest begins: at its last position, or at the first frame of a source that is new to it.
-
-    A new source under an old name goes on with the camera's numbers, and never before its last capture time.
-    """
-    source = source_identity(camera)
-    if state is not None and state.source == source:
-        return state
-    known = starts_at_ns(camera)
-    origin = now_ns if known is None else known
-    if state is None:
-        return IngestState(source=source, origin_ns=origin)
-    if state.last_capture_ns is not None:
-        origin = max(origin, state.last_capture_ns + 1)
-    return msgspec.structs.replace(state, source=source, origin_ns=origin, base_seq=state.next_seq, ended=False)
-
-
-def anchored(state: IngestState, time_ns: int, now_ns: int, restarts_clock: bool) -> tuple[int, Hole | None]:
-    """The origin for a run whose first frame has the source time `time_ns`, and the time lost before it.
-
-    A stream that started its clock again while ingest was away (`restarts_clock`, or seen from times that
-    are already taken) is tied to the present; a file simply goes on.
-    """
-    last = state.last_capture_ns
-    if last is None or not (restarts_clock or state.origin_ns + time_ns <= last):
-        return state.origin_ns, None
-    origin = max(now_ns, last + 1) - time_ns
-    return origin, Hole(last, origin + time_ns, "ingest was not running")
+    buffered: int = 0
+    outage: Outage | None = None
 
 
 class IngestStage:
@@ -103,148 +62,162 @@ class IngestStage:
         self._log, self._camera, self._partition = log, camera, partition
         self._max_lag, self._owner = max_lag, owner
         self._encode_group = stage_group(transactional_id("encode", partition))
+        self._live = is_live(camera.source)
+        waits = camera.when_behind == "wait" or (camera.when_behind == "auto" and not self._live)
+        self._buffer = FrameBuffer(BufferRule(camera.buffer_mib * _MIB, waits, camera.drops))
         self._stop = threading.Event()
-        self._source: Source | None = None
-        self._dropped: Counter[str] = Counter()
-        self._holes: list[Hole] = []  # not yet in the log: they go with the next frame
-        self._anchored = False  # until the first frame, nobody knows what the source's times mean
-        self._early: list[Gap] = []
-        self._state = IngestState()
-        self.report = IngestReport()
+        self._reader: CameraReader | None = None
+        self._stage: Stage | None = None
+        self._state = IngestState()  # as last committed
+        self._outage: Outage | None = None
+        self._frames = self._gaps = 0
+        self._unasked, self._asked_s = 0, 0.0  # frames that may be taken before the lag is looked at again
+        self._problem: str | None = None
+
+    @property
+    def report(self) -> IngestReport:
+        """Figures so far."""
+        return IngestReport(
+            self._frames,
+            self._state.next_seq,
+            self._gaps,
+            self._buffer.dropped,
+            self._problem,
+            self._buffer.frames,
+            self._outage,
+        )
 
     def stop(self) -> None:
         """Finish the transaction in hand, then return from `run`."""
         self._stop.set()
-        source = self._source
-        if source is not None:
-            source.stop()
+        if self._reader is not None:
+            self._reader.stop()
 
     def run(self) -> Outcome:
         """Read the source to its end, or until stopped.
 
-        Raises InputError for a source that cannot be read, Fenced when another ingest took over.
+        Raises InputError for a source that cannot be read, Fenced when another ingest took over, and LogError
+        for a log that cannot be used at the start or has lost its topics; other trouble of the log is waited for.
         """
-        stage = self._log.stage(f"ingest-{self._camera.name}", self._partition, self._owner)
-        stored = None if stage.state is None else decode_as(IngestState, stage.state)
+        stored = self._acquire()
         self._state = resumed(stored, self._camera, time.time_ns())
-        self.report = replace(self.report, next_seq=self._state.next_seq)
-        if self._state.ended:
-            return "ended"
-        self._source = self._open()
-        with self._source as source:
-            self._follow(stage, source)
-            if self._stop.is_set():
-                return "stopped"
-            self._end(stage, source.problem)
-        return "ended"
-
-    def _open(self) -> Source:
-        from discover_stream.video.source import open_source
-
-        return open_source(
-            self._camera.source,
-            camera=self._camera.name,
-            fps=self._camera.fps,
-            start_ns=0,  # times are then since the first frame, whatever the source
-            start_seq=self._state.next_seq - self._state.base_seq,
-            on_gap=self._lost_contact,
-        )
-
-    def _follow(self, stage: Stage, source: Source) -> None:
-        began: tuple[float, int] | None = None
-        for found in source:
-            if began is None:
-                began = time.monotonic(), found.capture_ns
-                self._anchor(found.capture_ns)
-            if self._camera.realtime:
-                due_s = began[0] + (found.capture_ns - began[1]) / 1e9
-                self._stop.wait(max(0.0, due_s - time.monotonic()))
-            frame = self._placed(found)
-            taken = self._has_room()
-            if self._stop.is_set():
-                return
-            if taken:
-                self._commit(stage, frame)
-            else:
-                self._drop(frame.capture_ns, "encoding fell behind")
-
-    def _anchor(self, time_ns: int) -> None:
-        restarts_clock = self._camera.source.lower().startswith("rtsp")
-        origin, hole = anchored(self._state, time_ns, time.time_ns(), restarts_clock)
-        self._state = msgspec.structs.replace(self._state, origin_ns=origin)
-        self._anchored = True
-        if hole is not None:
-            self._holes.append(hole)
-        for gap in self._early:
-            self._lost_contact(gap)
-
-    def _placed(self, found: Frame) -> Frame:
-        """The frame with the camera's own number and capture time (which always grows)."""
-        capture_ns = self._state.origin_ns + found.capture_ns
-        if self._state.last_capture_ns is not None:
-            capture_ns = max(capture_ns, self._state.last_capture_ns + 1)
-        return replace(found, seq=self._state.base_seq + found.seq, capture_ns=capture_ns)
-
-    def _has_room(self) -> bool:
-        """Wait until the frame may be taken (True) or is to be dropped (False)."""
-        while not self._stop.is_set():
-            bounds = self._log.bounds(FRAMES, self._partition)
-            done = self._log.committed(self._encode_group, FRAMES, self._partition)
-            lag = bounds.end - max(bounds.start, done or 0)
-            verdict = admit(lag, self._max_lag, self._camera.when_behind, is_live(self._camera.source))
-            if verdict != "wait":
-                return verdict == "take"
-            self._stop.wait(_LOOK_AGAIN_S)
-        return False
-
-    def _drop(self, capture_ns: int, reason: str) -> None:
-        """Leave a frame out; a run of frames left out for one reason is one hole."""
-        self._dropped[reason] += 1
-        last = self._holes[-1] if self._holes else None
-        if last is not None and last.reason == reason:
-            self._holes[-1] = replace(last, to_ns=capture_ns, frames=last.frames + 1)
-        else:
-            self._holes.append(Hole(capture_ns, capture_ns, reason, 1))
-        self.report = replace(self.report, dropped=tuple(self._dropped.items()))
-
-    def _lost_contact(self, gap: Gap) -> None:
-        """A live stream was away; called by the source, before the frame that follows."""
-        if not self._anchored:
-            self._early.append(gap)
-            return
-        origin = self._state.origin_ns
-        reason = f"{gap.reason} ({gap.attempts} attempts to connect)"
-        self._holes.append(Hole(origin + gap.begin_ns, origin + gap.end_ns, reason))
-
-    def _commit(self, stage: Stage, frame: Frame) -> None:
-        jpeg = encode_jpeg(frame.image, JPEG_QUALITY)
-        message = FrameMessage(camera=frame.camera, seq=frame.seq, capture_ns=frame.capture_ns, jpeg=jpeg)
+        reader = CameraReader(self._camera, self._state, self._buffer, self._name)
         try:
-            coded = encode(message)
-        except MessageTooLarge:
-            self._drop(frame.capture_ns, "a coded frame is larger than a message may be")
-            return
-        state = msgspec.structs.replace(self._state, next_seq=frame.seq + 1, last_capture_ns=frame.capture_ns)
-        self._write(stage, coded, state, frame.seq)
-        self.report = replace(self.report, frames=self.report.frames + 1)
+            if self._state.ended:
+                return "ended"
+            self._reader = reader
+            if self._stop.is_set():  # it came before there was a reader to stop
+                return "stopped"
+            reader.open()
+            return self._write_all(reader)
+        finally:
+            reader.close()
+            self._release()
 
-    def _end(self, stage: Stage, problem: str | None) -> None:
-        state = msgspec.structs.replace(self._state, ended=True)
-        last_ns = self._state.last_capture_ns
-        end = EndMessage(
-            camera=self._camera.name,
-            next_seq=self._state.next_seq,
-            at_ns=self._state.origin_ns if last_ns is None else last_ns,
-            problem=problem[:1000] if problem else None,
-        )
-        self._write(stage, encode(end), state, state.next_seq)
-        self.report = replace(self.report, problem=problem)
+    @property
+    def _name(self) -> str:
+        return transactional_id(f"ingest-{self._camera.name}", self._partition)
 
-    def _write(self, stage: Stage, coded: bytes, state: IngestState, seq: int) -> None:
-        """Commit the holes before frame `seq` (or the end), the frame, and the new position, together."""
-        name = self._camera.name
-        with stage.transaction() as transaction:
-            for hole in self._holes:
+    def _acquire(self) -> IngestState | None:
+        check_topics(self._log, [FRAMES])
+        self._stage = stage = self._log.stage(f"ingest-{self._camera.name}", self._partition, self._owner)
+        return None if stage.state is None else decode_as(IngestState, stage.state)
+
+    def _release(self) -> None:
+        if self._stage is not None:
+            self._stage.close()
+            self._stage = None
+
+    def _write_all(self, reader: CameraReader) -> Outcome:
+        while (portion := self._buffer.take()) is not None:
+            if portion.frame is None:
+                if reader.error is not None:
+                    raise reader.error
+                if self._stop.is_set():
+                    break
+                self._problem = reader.problem
+            if not self._deliver(portion):
+                break
+            if portion.frame is None:
+                return "ended"
+        return "stopped"
+
+    def _deliver(self, portion: Portion) -> bool:
+        """Write a portion, or leave it out, however long that takes; False once stopped before it was done."""
+        failures = 0
+        while True:
+            try:
+                done = self._attempt(portion)
+            except (Fenced, TopicGone):
+                raise
+            except MessageTooLarge:
+                if portion.frame is None:
+                    raise
+                self._buffer.left_out(portion, "the log refused a frame as too large")
+                return True
+            except LogError as error:
+                failures += 1
+                self._lost_log(error)
+                if self._stop.wait(retry_delay_s(failures)):
+                    return False
+            else:
+                if self._outage is not None:
+                    self._outage = None
+                    self._buffer.log_away(False)
+                return done
+
+    def _lost_log(self, error: LogError) -> None:
+        since_ns = time.time_ns() if self._outage is None else self._outage.since_ns
+        self._outage = Outage(since_ns, " ".join(str(error).split()))
+        self._buffer.log_away(True)
+        self._release()
+
+    def _attempt(self, portion: Portion) -> bool:
+        """One try; False once stopped. Raises LogError, after which nobody knows what became of the portion."""
+        wanted = self._state_after(portion)
+        if self._stage is None:
+            verdict = written(self._acquire(), self._state, wanted)
+            if verdict == "by somebody else":
+                raise Fenced(
+                    f"stage {self._name}: another ingest of this camera wrote to the log while it was unavailable "
+                    "here; nothing is written twice, stop this one"
+                )
+            if verdict == "yes":
+                self._count(portion, wanted)
+                return True
+        if portion.frame is not None:
+            admission = self._admission()
+            if admission == "drop":
+                self._buffer.left_out(portion, "encoding fell behind")
+            if admission != "take":
+                return admission == "drop"
+        self._write(portion, wanted)
+        return True
+
+    def _state_after(self, portion: Portion) -> IngestState:
+        if portion.frame is not None:
+            return portion.frame.state
+        return msgspec.structs.replace(self._state, ended=True)
+
+    def _admission(self) -> Admission:
+        """What becomes of the next frame; waits while it is to wait, "wait" once stopped."""
+        if self._unasked > 0 and time.monotonic() - self._asked_s < _ASK_AGAIN_S:
+            self._unasked -= 1
+            return "take"
+        while True:
+            behind = lag(self._log, self._encode_group, FRAMES, [self._partition])[self._partition]
+            verdict = admit(behind, self._max_lag, self._camera.when_behind, self._live)
+            self._unasked, self._asked_s = unasked(behind, self._max_lag), time.monotonic()
+            if verdict != "wait" or self._stop.wait(_LOOK_AGAIN_S):
+                return verdict
+
+    def _write(self, portion: Portion, state: IngestState) -> None:
+        """Commit the holes before a frame (or the end), the frame, and the new position, together."""
+        assert self._stage is not None
+        name, seq = self._camera.name, self._state.next_seq if portion.frame is None else portion.frame.seq
+        data = encode(self._end()) if portion.frame is None else portion.frame.data
+        with self._stage.transaction() as transaction:
+            for hole in portion.holes:
                 gap = GapMessage(
                     camera=name,
                     from_ns=hole.from_ns,
@@ -254,8 +227,22 @@ class IngestStage:
                     frames=hole.frames,
                 )
                 transaction.send(FRAMES, name, encode(gap), partition=self._partition)
-            transaction.send(FRAMES, name, coded, partition=self._partition)
+            transaction.send(FRAMES, name, data, partition=self._partition)
             transaction.set_state(encode(state))
-        self.report = replace(self.report, gaps=self.report.gaps + len(self._holes), next_seq=state.next_seq)
-        self._holes = []
+            hit(self._name, "after_send", seq)
+        hit(self._name, "after_commit", seq)
+        self._count(portion, state)
+
+    def _end(self) -> EndMessage:
+        last_ns = self._state.last_capture_ns
+        return EndMessage(
+            camera=self._camera.name,
+            next_seq=self._state.next_seq,
+            at_ns=self._state.origin_ns if last_ns is None else last_ns,
+            problem=self._problem[:1000] if self._problem else None,
+        )
+
+    def _count(self, portion: Portion, state: IngestState) -> None:
         self._state = state
+        self._frames += portion.frame is not None
+        self._gaps += len(portion.holes)

@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 Health = Literal["starting", "running", "restarting", "ended", "failed", "stopped"]
 """`ended`: a finite source was read to its end; `failed`: given up, `error` says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """The log takes, or gives, no records since a time (ns since the epoch), and why, in one line."""
+
+    since_ns: int
+    error: str
+
+
+def outage_line(outage: Outage, buffered: int, dropped: int) -> str:
+    """One line about a log that is away: since when, why, and what becomes of a camera's frames meanwhile."""
+    since = datetime.fromtimestamp(outage.since_ns // 10**9, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return f"log unavailable since {since}, {buffered} frames buffered, {dropped} dropped: {outage.error}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +36,10 @@ class StageProgress:
         restarts: how often it was started again since the system started.
         done: records (for ingest: frames) finished since the system started; what a killed process did
             since its last answer is not in it.
-        lag: input records not yet processed, from the log; 0 for what reads no topic.
+        lag: input records not yet processed, from the log; 0 for what reads no topic. On brokers, whose
+            own markers take places too, about twice as many.
         error: why it last died or failed, in one line.
+        lost: input records that retention took before they were processed, since the system started.
     """
 
     name: str
@@ -33,12 +50,15 @@ class StageProgress:
     done: int
     lag: int
     error: str | None
+    lost: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class CameraProgress:
     """One camera: `frames` acknowledged by the log so far (over all runs), frames `dropped` by reason (this
-    run), gaps recorded in this run, and what its source could not read, in one line."""
+    run), gaps recorded in this run, and what its source could not read, or the log not take, in one line.
+
+    `buffered` frames wait to be written; `outage` is set while the log does not take them."""
 
     name: str
     partition: int
@@ -47,6 +67,8 @@ class CameraProgress:
     gaps: int
     dropped: dict[str, int]
     problem: str | None
+    buffered: int = 0
+    outage: Outage | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +90,10 @@ class Progress:
     Attributes:
         elapsed_s: seconds since the system was started.
         cameras, stages, tasks: in the order of the configuration.
-        archived: packets in the archive (over all runs).
-        dead: records on the dead topic (over all runs).
+        archived: packets archived in this run; what a killed process did since its last answer is not in it.
+        dead: records that went to the dead topic in this run, likewise.
         idle: every source has ended (or failed) and everything that was ingested has been routed.
+        outage: set while the log does not answer; figures from it are then those of before.
     """
 
     elapsed_s: float
@@ -80,11 +103,17 @@ class Progress:
     archived: int
     dead: int
     idle: bool
+    outage: Outage | None = None
 
     @property
     def frames(self) -> int:
         """Frames acknowledged by the log, all cameras."""
         return sum(camera.frames for camera in self.cameras)
+
+    @property
+    def lost(self) -> int:
+        """Records that retention took before a stage processed them."""
+        return sum(stage.lost for stage in self.stages)
 
     @property
     def restarts(self) -> int:

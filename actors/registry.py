@@ -1,7 +1,7 @@
 """Tasks and their label sets in the log: written by the registry, read by every stage that needs them.
 
-``labels`` holds each version of a task's label set under ``task/version``, never changed, and the latest
-under ``task``. ``tasks`` holds, in every partition of cameras, when a task started and stopped there.
+``labels`` holds each version of a task's label set under ``task/version``, never changed, and a pointer to the
+latest under ``task``. ``tasks`` holds, in every partition of cameras, when a task started and stopped there.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from actors.decisions import active_tasks, key_collisions, task_changes
 from discover_stream.codec.packet import task_key
 from discover_stream.types import InputError, LabelSet, Task
 from topics.catalogue import LABELS, TASKS
-from topics.log import Log, Reader, Record, latest_by_key
+from topics.immutable import ImmutableTable
+from topics.log import Gap, Log, Record, latest_by_key
 from topics.messages import LabelSetMessage, TaskRecord, decode_as, encode
+from topics.reading import read_all, read_to_end
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,52 +79,45 @@ def register(log: Log, tasks: tuple[Task, ...], partitions: int, owner: str) -> 
     """Make exactly these tasks the active ones, in every partition; how many records that took.
 
     Label sets and starts are written together, once: a call that finds everything in place writes nothing.
-    Raises InputError when a label set differs from the one the log has under its version, or a key collides.
+    Raises InputError when anything of a label set differs from what the log has under its version, or a key
+    collides.
     """
     stage = log.stage("registry", 0, owner)
+    table = ImmutableTable(log, LABELS, 0)
     known = read_label_sets(log)
-    for task in tasks:
-        stored = known.get((task.name, task.label_set.version))
-        if stored is not None and stored.label_set != task.label_set:
-            raise InputError(
-                f"task {task.name}: the log already has other labels under version {task.label_set.version}; "
-                "give the changed label set a higher version"
-            )
     refuse_collisions({**known, **{(t.name, t.label_set.version): t for t in tasks}}.values())
     wanted = {task.name: task.label_set.version for task in tasks}
     now_ns = time.time_ns()
     written = 0
-    with stage.transaction() as transaction:
-        for task in tasks:
-            if known.get((task.name, task.label_set.version)) != task:
-                message = encode(LabelSetMessage.of(task))
-                transaction.send(LABELS, f"{task.name}/{task.label_set.version}", message)
-                transaction.send(LABELS, task.name, message)
-                written += 2
-        for partition in range(partitions):
-            for change in task_changes(_active(log, partition), wanted, now_ns):
-                transaction.send(TASKS, change.task, encode(change), partition=partition)
-                written += 1
-    stage.close()
+    try:
+        with stage.transaction() as transaction:
+            for task in tasks:
+                written += 2 * table.publish(transaction, LabelSetMessage.of(task))
+            for partition in range(partitions):
+                active = active_tasks(_task_records(read_all(log, TASKS, [partition])))
+                for change in task_changes(active, wanted, now_ns):
+                    transaction.send(TASKS, change.task, encode(change), partition=partition)
+                    written += 1
+    finally:
+        table.close()
+        stage.close()
     return written
 
 
-def _active(log: Log, partition: int) -> dict[str, int]:
-    reader = log.reader(TASKS, [partition])
-    try:
-        return active_tasks(_task_records(reader))
-    finally:
-        reader.close()
+def active_in_log(log: Log) -> frozenset[str]:
+    """The tasks that are on in any partition of cameras; none in a log without topics."""
+    partitions = next((spec.partitions for spec in log.topics() if spec.name == TASKS), 0)
+    return frozenset(
+        name
+        for partition in range(partitions)
+        for name in active_tasks(_task_records(read_all(log, TASKS, [partition])))
+    )
 
 
-def _task_records(reader: Reader) -> list[TaskRecord]:
-    """All records up to the end as it is now."""
-    records: list[TaskRecord] = []
-    while items := reader.poll():
-        records += [
-            decode_as(TaskRecord, item.value) for item in items if isinstance(item, Record) and item.value is not None
-        ]
-    return records
+def _task_records(records: Iterable[Record | Gap]) -> list[TaskRecord]:
+    return [
+        decode_as(TaskRecord, item.value) for item in records if isinstance(item, Record) and item.value is not None
+    ]
 
 
 class TaskTable:
@@ -131,13 +126,17 @@ class TaskTable:
     def __init__(self, log: Log, partition: int) -> None:
         self._log = log
         self._reader = log.reader(TASKS, [partition])
+        self._fresh = True
         self._records: list[TaskRecord] = []
         self._sets: dict[tuple[str, int], Task] = {}
         self._active: tuple[KnownTask, ...] = ()
 
     def refresh(self) -> tuple[KnownTask, ...]:
         """The tasks that are on in this partition now, by name."""
-        fresh = _task_records(self._reader)
+        # At first to the very end: what is encoded before is not grounded for the tasks that were not met yet.
+        first = self._fresh
+        self._fresh = False
+        fresh = _task_records(read_to_end(self._log, TASKS, self._reader) if first else self._reader.poll())
         if fresh:
             self._records += fresh
             active = active_tasks(self._records)

@@ -22,7 +22,8 @@ from actors.route import RouteReport
 from discover_stream.config import CameraConfig
 from discover_stream.types import Image, LabelSet, Region, Task
 from topics import open_log
-from topics.log import Log
+from topics.failpoints import hit
+from topics.log import Log, LogError
 
 if TYPE_CHECKING:
     from actors.encode import AskGround
@@ -82,9 +83,19 @@ class RunLoopActor:
         self._runs += 1
         self._loop = None  # or the figures of the last call would be told as those of this one too
         self._pool = pool
-        loop = self._make()
-        self._loop = loop
-        return "stopped" if self._stopping else loop.run()
+        try:
+            loop = self._make()
+            self._loop = loop
+            return "stopped" if self._stopping else loop.run()
+        except LogError:
+            self._let_go()
+            raise
+
+    def _let_go(self) -> None:
+        """Open the log anew next time: of what was open, nobody knows in which state it is."""
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
 
     @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
     def report(self) -> Report:
@@ -199,7 +210,9 @@ class GroundActor:
         """Regions of each picture, (H, W, 3) uint8 RGB, by task."""
         self.load()
         assert self._grounder is not None
+        hit("ground", "after_read")
         found = self._grounder.ground(images, label_sets)
+        hit("ground", "after_process")
         self._done += len(images)
         return found
 

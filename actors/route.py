@@ -1,20 +1,30 @@
-"""Routing of one partition: archive packets to each task's packets. Bytes are copied; no pixel is touched."""
+"""Routing of one partition: archive packets to each task's packets. Bytes are copied; no pixel is touched.
+
+What one poll returned is committed together, within a bound: routing a packet is quick, a commit is not.
+`actors.decisions.Care` says when packets are done one by one instead.
+"""
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
-from actors.attempts import blameless
-from actors.decisions import to_be_buried
+from actors.attempts import begin, blameless
+from actors.decisions import Care, to_be_buried
 from actors.registry import TaskTable
 from discover_stream.codec.packet import Packet, packet_bytes, parse_packet, route
 from discover_stream.types import BitstreamError
 from topics.catalogue import ARCHIVE, DEAD, task_topic
-from topics.log import Gap, Log, Record, Stage
+from topics.failpoints import hit
+from topics.log import Gap, Log, Reader, Record, Stage
 from topics.messages import dead_message, encode
+
+MAX_PACKETS = 32
+MAX_BYTES = 2**20
+"""What one transaction takes at most: packets, and bytes of the archive (reached, not exceeded, by the last)."""
 
 _POLL_S = 0.2
 
@@ -63,6 +73,17 @@ def split(packet: Packet, names: Mapping[int, str]) -> list[tuple[str, bytes]]:
     return [(names[key], packet_bytes(route(packet, (key,)))) for key in packet.tasks]
 
 
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """What becomes of an archive record: a packet for each task, or where it cannot be routed, why not."""
+
+    record: Record
+    packet: Packet | None = None
+    parts: tuple[tuple[str, bytes], ...] = ()
+    problem: str = ""
+    deaths: int = 0
+
+
 class RouteStage:
     """The run loop of one partition. `run` once; `stop` from any thread."""
 
@@ -71,6 +92,7 @@ class RouteStage:
         self._stop = threading.Event()
         self._names: Mapping[int, str] = {}
         self._tallies: dict[tuple[str, str], Tally] = {}
+        self._care = Care(MAX_PACKETS)
         self.report = RouteReport()
 
     def stop(self) -> None:
@@ -79,55 +101,79 @@ class RouteStage:
 
     def run(self) -> str:
         """Route until stopped. Raises Fenced when another router took over."""
-        stage = self._log.stage("route", self._partition, self._owner)
-        reader = self._log.reader(ARCHIVE, [self._partition])
-        # Not from the first record there is: what retention took meanwhile is to be counted.
-        reader.seek(self._partition, stage.offsets.get((ARCHIVE, self._partition), 0))
-        tasks = TaskTable(self._log, self._partition)
-        while not self._stop.is_set():
-            for item in reader.poll(timeout_s=_POLL_S):
-                if self._stop.is_set():
-                    break
-                if isinstance(item, Gap):
-                    self.report = replace(self.report, lost=self.report.lost + item.to_offset - item.from_offset)
-                else:
-                    self._work(stage, item, tasks)
-        reader.close()
+        with (
+            closing(self._log.stage("route", self._partition, self._owner)) as stage,
+            closing(self._log.reader(ARCHIVE, [self._partition])) as reader,
+        ):
+            # Not from the first record there is: what retention took meanwhile is to be counted.
+            reader.seek(self._partition, stage.offsets.get((ARCHIVE, self._partition), 0))
+            self._follow(stage, reader, TaskTable(self._log, self._partition))
         return "stopped"
 
-    def _work(self, stage: Stage, record: Record, tasks: TaskTable) -> None:
-        attempts = stage.record_attempt(ARCHIVE, self._partition, record.offset)
-        with blameless(stage, ARCHIVE, self._partition, record.offset):
-            self._finish(stage, record, attempts, tasks)
+    def _follow(self, stage: Stage, reader: Reader, tasks: TaskTable) -> None:
+        while not self._stop.is_set():
+            items = reader.poll(1 if self._care.needed else MAX_PACKETS, timeout_s=_POLL_S, max_bytes=MAX_BYTES)
+            lost = sum(item.to_offset - item.from_offset for item in items if isinstance(item, Gap))
+            if lost:
+                self.report = replace(self.report, lost=self.report.lost + lost)
+            records = [item for item in items if isinstance(item, Record)]
+            if records and self._care.needed:
+                for record in records:
+                    self._alone(stage, record, tasks)
+            elif records:
+                self._commit(stage, [self._work(stage, record, tasks) for record in records])
 
-    def _finish(self, stage: Stage, record: Record, attempts: int, tasks: TaskTable) -> None:
-        if to_be_buried(attempts):
-            self._bury(stage, record, f"routing died {attempts - 1} times on this record", attempts - 1)
-            return
+    def _alone(self, stage: Stage, record: Record, tasks: TaskTable) -> None:
+        """Do one record, counted before anything of it is touched."""
+        attempts = begin(stage, ARCHIVE, self._partition, record.offset)
+        with blameless(stage, ARCHIVE, self._partition, record.offset):
+            if to_be_buried(attempts):
+                problem = f"routing died {attempts - 1} times on this record"
+                routed = Routed(record, problem=problem, deaths=attempts - 1)
+            else:
+                routed = self._work(stage, record, tasks)
+            self._commit(stage, [routed])
+        self._care = self._care.after(1)
+
+    def _work(self, stage: Stage, record: Record, tasks: TaskTable) -> Routed:
+        hit(stage.transactional_id, "after_read", record.offset)
         try:
             packet = parse_packet(record.value or b"", camera=record.key or "?")
             if any(key not in self._names for key in packet.tasks):
                 self._names = tasks.names_by_key()
-            parts = split(packet, self._names)
+            parts = tuple(split(packet, self._names))
         except BitstreamError as error:
-            self._bury(stage, record, str(error), 0)
-            return
-        with stage.transaction() as transaction:
-            for task, data in parts:
-                transaction.send(task_topic(task), record.key, data, partition=self._partition)
-            transaction.commit_offset(ARCHIVE, self._partition, record.offset + 1)
-        self._count(record.key or "?", packet, parts)
+            return Routed(record, problem=str(error))
+        hit(stage.transactional_id, "after_process", record.offset)
+        return Routed(record, packet, parts)
 
-    def _count(self, camera: str, packet: Packet, parts: list[tuple[str, bytes]]) -> None:
+    def _commit(self, stage: Stage, done: Sequence[Routed]) -> None:
+        """Send what became of records that follow each other, and commit that they are done."""
+        last = done[-1].record.offset
+        with stage.transaction() as transaction:
+            for routed in done:
+                record = routed.record
+                for task, data in routed.parts:
+                    transaction.send(task_topic(task), record.key, data, partition=self._partition)
+                if routed.problem:
+                    dead = encode(dead_message(record, routed.problem, routed.deaths, time.time_ns()))
+                    transaction.send(DEAD, record.key, dead, partition=self._partition)
+            transaction.commit_offset(ARCHIVE, self._partition, last + 1)
+            hit(stage.transactional_id, "after_send", last)
+        hit(stage.transactional_id, "after_commit", last)
+        for routed in done:
+            if routed.packet is not None:
+                self._count(routed.record.key or "?", routed.packet, routed.parts)
+        buried = sum(bool(routed.problem) for routed in done)
+        self.report = replace(
+            self.report,
+            packets=self.report.packets + len(done) - buried,
+            buried=self.report.buried + buried,
+            tallies=tuple(self._tallies.values()),
+        )
+
+    def _count(self, camera: str, packet: Packet, parts: Sequence[tuple[str, bytes]]) -> None:
         for task, data in parts:
             one = Tally(task, camera, 1, len(data), packet.capture_ns, packet.capture_ns)
             known = self._tallies.get((task, camera))
             self._tallies[task, camera] = one if known is None else known.joined(one)
-        self.report = replace(self.report, packets=self.report.packets + 1, tallies=tuple(self._tallies.values()))
-
-    def _bury(self, stage: Stage, record: Record, reason: str, deaths: int) -> None:
-        dead = encode(dead_message(record, reason, deaths, time.time_ns()))
-        with stage.transaction() as transaction:
-            transaction.send(DEAD, record.key, dead, partition=self._partition)
-            transaction.commit_offset(ARCHIVE, self._partition, record.offset + 1)
-        self.report = replace(self.report, buried=self.report.buried + 1)

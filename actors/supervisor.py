@@ -11,13 +11,15 @@ from typing import Any
 
 from actors.decisions import Ending, StagePlan, after_error, deaths_in_a_row, is_live, restart_delay_s
 from actors.encode import EncodeSettings
+from actors.frame_buffer import LOG_UNAVAILABLE, retry_delay_s
 from actors.ingest import IngestReport
 from actors.local_ray import ray
-from actors.progress import Health
+from actors.log_view import TopicGone
+from actors.progress import Health, outage_line
 from actors.remote import CONTROL, EncodeActor, GroundActor, IngestActor, Report, RouteActor
 from discover_stream.config import Config
 from discover_stream.types import DiscoverError, InputError
-from topics.log import Fenced
+from topics.log import Fenced, LogError, MessageTooLarge, OffsetOutOfRange
 
 _TICK_S = 0.1
 _REPORT_EVERY_S = 0.5
@@ -29,7 +31,8 @@ class Watched:
 
     `begin` calls what is to be done in it, again after every death; None where it only answers calls. `lost` is
     the process that died last, `run` the call of `run` that the process is in: until another process is in one, it
-    is the same death.
+    is the same death. `log_failures` counts ends in a row because of a log that is away, which are no deaths;
+    `log_told` is what was said about it last.
     """
 
     name: str
@@ -52,6 +55,8 @@ class Watched:
     told: str | None = None
     run: int = 0
     lost: int | None = None
+    log_failures: int = 0
+    log_told: str | None = None
 
     @property
     def done(self) -> int:
@@ -159,16 +164,13 @@ class Supervisor:
 
     def _after(self, item: Watched, error: BaseException) -> None:
         """Decide what follows the end of a run loop (or of a pool member's loading) by an error."""
-        death = isinstance(error, ray.exceptions.RayError)
-        ending: Ending = "death" if death else "fenced" if isinstance(error, Fenced) else "other"
-        if isinstance(error, InputError):
-            ending = "input"
-        if death and item.lost is not None and (item.lost == item.pid or item.run == 0):
+        ending = ending_of(error)
+        if ending == "death" and item.lost is not None and (item.lost == item.pid or item.run == 0):
             # The call came while Ray was starting the process again, and never began.
             item.again_s = time.monotonic() + restart_delay_s(item.deaths)
             return
-        item.lost = item.pid if death else None
-        item.error = "its process died" if death else " ".join(str(error).split()) or type(error).__name__
+        item.lost = item.pid if ending == "death" else None
+        item.error = "its process died" if ending == "death" else " ".join(str(error).split()) or type(error).__name__
         verdict = after_error(item.kind, ending, item.live)
         if verdict == "stop":
             self._failure = error if isinstance(error, DiscoverError) else DiscoverError(item.error)
@@ -176,12 +178,22 @@ class Supervisor:
         elif verdict == "fail":
             item.health = "failed"
             self._tell(f"{item.name}: gave up: {item.error}")
+        elif ending == "log":
+            self._wait_for_log(item, item.error)
         else:
             item.deaths = deaths_in_a_row(item.deaths, time.monotonic() - item.began_s)
             delay_s = restart_delay_s(item.deaths)
             item.again_s, item.health = time.monotonic() + delay_s, "restarting"
             item.restarts += item.plan is not None  # those of pools are counted when they report again
             self._tell(f"{item.name} (process {item.pid}): {item.error}; starting again in {delay_s:.1f} s")
+
+    def _wait_for_log(self, item: Watched, error: str) -> None:
+        """Begin again every few seconds until the log is back; it is said once."""
+        item.log_failures = deaths_in_a_row(item.log_failures, time.monotonic() - item.began_s)
+        item.again_s, item.health = time.monotonic() + retry_delay_s(item.log_failures), "restarting"
+        if item.log_told is None:
+            self._tell(f"{item.name}: {error}; trying again until the log is back")
+        item.log_told = error
 
     def _collect_report(self, item: Watched) -> None:
         if item.asked is None:
@@ -197,10 +209,7 @@ class Supervisor:
             return  # it is being started again
         item.reports[report.pid, report.run] = report
         item.run = report.run
-        problem = report.stage.problem if isinstance(report.stage, IngestReport) else None
-        if problem is not None and problem != item.told:
-            item.told = problem
-            self._tell(f"{item.name}: {problem}")
+        self._tell_problems(item, report)
         if report.pid != item.pid:
             if item.plan is None and item.pid is not None:
                 item.restarts += 1
@@ -209,3 +218,36 @@ class Supervisor:
             self._tell(f"{item.name} {word}: process {report.pid}")
         if item.running is not None and item.asked_s >= item.began_s and item.health in ("starting", "restarting"):
             item.health = "running"
+
+    def _tell_problems(self, item: Watched, report: Report) -> None:
+        stage = report.stage
+        if isinstance(stage, IngestReport):
+            if stage.problem is not None and stage.problem != item.told:
+                item.told = stage.problem
+                self._tell(f"{item.name}: {stage.problem}")
+            if stage.outage is not None:
+                if item.log_told is None:
+                    self._tell(f"{item.name}: {outage_line(stage.outage, stage.buffered, log_drops(stage))}")
+                item.log_told = stage.outage.error
+                return
+        if item.log_told is not None and report.done > 0 and item.asked_s >= item.began_s and item.running is not None:
+            item.log_told, item.log_failures = None, 0
+            self._tell(f"{item.name}: goes on, the log is back")
+
+
+def ending_of(error: BaseException) -> Ending:
+    """What kind of end an error makes."""
+    if isinstance(error, ray.exceptions.RayError):
+        return "death"
+    if isinstance(error, Fenced):
+        return "fenced"
+    if isinstance(error, TopicGone):
+        return "topic"
+    if isinstance(error, LogError) and not isinstance(error, (MessageTooLarge, OffsetOutOfRange)):
+        return "log"
+    return "input" if isinstance(error, InputError) else "other"
+
+
+def log_drops(report: IngestReport) -> int:
+    """Frames that were left out because the log did not take them."""
+    return dict(report.dropped).get(LOG_UNAVAILABLE, 0)

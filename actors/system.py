@@ -1,4 +1,4 @@
-"""The whole system on this machine: local Ray, the embedded log, one process per stage.
+"""The whole system on this machine: local Ray, a log, one process per stage.
 
 from discover_stream.config import load_config
 from actors.system import System
@@ -20,17 +20,19 @@ from typing import TYPE_CHECKING, Self
 
 from actors.decisions import StagePlan, is_idle, plan_stages, stream_kbps
 from actors.decode_pool import DecodeJob, DecodeOptions, DecodePool
+from actors.encode import EncodeReport
+from actors.frame_buffer import LOG_UNAVAILABLE
 from actors.ingest import IngestReport
-from actors.progress import CameraProgress, Progress, StageProgress, TaskProgress
+from actors.log_view import LogFigures, LogView, behind
+from actors.progress import CameraProgress, Progress, StageProgress, TaskProgress, outage_line
 from actors.registry import load_tasks
 from actors.route import RouteReport, Tally
 from discover_stream.codec.packet import task_key
 from discover_stream.config import Config, LogConfig, RetentionConfig
 from discover_stream.types import DiscoverError
 from topics import open_log
-from topics.catalogue import ARCHIVE, DEAD, FRAMES, CatalogueSettings, catalogue
-from topics.checks import stage_group, transactional_id
-from topics.log import Log, Retention, lag
+from topics.catalogue import ARCHIVE, FRAMES, CatalogueSettings, catalogue
+from topics.log import Log, Retention
 
 if TYPE_CHECKING:
     from actors.supervisor import Supervisor, Watched
@@ -39,7 +41,6 @@ if TYPE_CHECKING:
 __all__ = ["DecodeJob", "DecodeOptions", "System"]
 
 _LOOK_EVERY_S = 0.1
-_MAINTAIN_EVERY_S = 60.0
 
 
 def catalogue_settings(log: LogConfig) -> CatalogueSettings:
@@ -57,13 +58,12 @@ def catalogue_settings(log: LogConfig) -> CatalogueSettings:
 
 
 def anchored_paths(config: Config, folder: Path) -> Config:
-    """The same configuration with the paths of the log and of cameras made absolute."""
+    """The same configuration with the paths of the log, its keys and the cameras made absolute."""
     cameras = tuple(
         camera if "://" in camera.source else camera.model_copy(update={"source": str(folder / camera.source)})
         for camera in config.cameras
     )
-    log = config.log.model_copy(update={"path": folder / config.log.path})
-    return config.model_copy(update={"cameras": cameras, "log": log})
+    return config.model_copy(update={"cameras": cameras, "log": config.log.anchored(folder)})
 
 
 class System:
@@ -86,7 +86,9 @@ class System:
         self._supervisor: Supervisor | None = None
         self._plans: tuple[StagePlan, ...] = ()
         self._decoders: DecodePool | None = None
-        self._started_s = self._maintained_s = time.monotonic()
+        self._view: LogView | None = None
+        self._started_s = time.monotonic()
+        self._ended_s: float | None = None  # when every source was first seen to have ended
 
     def start(self) -> None:
         """Start Ray and every stage; returns once all were asked to start (frames flow soon after).
@@ -94,15 +96,15 @@ class System:
         Raises InputError or LogError, in one line, where the log or a task cannot be used.
         """
         config = self.config
-        self._started_s = self._maintained_s = time.monotonic()
+        self._started_s, self._ended_s = time.monotonic(), None
         self._log = log = open_log(config.log.url)
         try:
-            log.create_topics(catalogue([task.name for task in self._tasks], catalogue_settings(config.log)))
-            self._plans = plan_stages(
-                [camera.name for camera in config.cameras],
-                config.log.partitions,
-                [p for p in range(config.log.partitions) if any(lags(log, p))],
-            )
+            specs = catalogue([task.name for task in self._tasks], catalogue_settings(config.log))
+            log.create_topics(specs)
+            partitions = config.log.partitions
+            self._plans = plan_stages([c.name for c in config.cameras], partitions, backlog(log, partitions))
+            self._view = LogView(log, specs, {plan.partition for plan in self._plans}, self._tell)
+            self._view.start()
             self._start_processes()
         except BaseException:
             self.stop()
@@ -127,18 +129,19 @@ class System:
         supervisor.start()
 
     def progress(self) -> Progress:
-        """How far everything is. Cheap: a few look-ups in the log and what the stages last reported."""
-        log, supervisor = self._running()
+        """How far everything is, as of the last look at the log and what the stages last reported."""
+        view, supervisor = self._running()
         watched = supervisor.watched
-        partitions = range(self.config.log.partitions)
+        reports = [report.stage for item in watched for report in list(item.reports.values())]
         return Progress(
             elapsed_s=time.monotonic() - self._started_s,
             cameras=tuple(camera_progress(item) for item in watched if item.kind == "ingest"),
-            stages=tuple(stage_progress(log, item) for item in watched),
+            stages=tuple(stage_progress(view.figures, item) for item in watched),
             tasks=self._task_progress(watched),
-            archived=sum(log.bounds(ARCHIVE, p).end for p in partitions),
-            dead=sum(log.bounds(DEAD, p).end for p in partitions),
+            archived=sum(report.frames for report in reports if isinstance(report, EncodeReport)),
+            dead=sum(report.buried for report in reports if isinstance(report, EncodeReport | RouteReport)),
             idle=self._is_idle(),
+            outage=view.outage,
         )
 
     def _task_progress(self, watched: Iterable[Watched]) -> tuple[TaskProgress, ...]:
@@ -163,26 +166,25 @@ class System:
             time.sleep(min(_LOOK_EVERY_S, left_s))
 
     def check(self) -> None:
-        """Raise what made the system give up (LogError when another system took over its stages), if anything.
-
-        Also looks after the log's retention, once a minute.
-        """
-        log, supervisor = self._running()
-        if supervisor.failure is not None:
-            raise supervisor.failure
-        if time.monotonic() - self._maintained_s >= _MAINTAIN_EVERY_S:
-            self._maintained_s = time.monotonic()
-            log.maintain()
+        """Raise what made the system give up, if anything: LogError when another system took over its stages,
+        or a topic has gone. A log that is away is waited for."""
+        view, supervisor = self._running()
+        failure = supervisor.failure or view.failure
+        if failure is not None:
+            raise failure
 
     def _is_idle(self) -> bool:
-        log, supervisor = self._running()
-        sources = [item.health in ("ended", "failed") for item in supervisor.watched if item.kind == "ingest"]
-        if not all(sources):
+        view, supervisor = self._running()
+        ended = [item.health in ("ended", "failed") for item in supervisor.watched if item.kind == "ingest"]
+        if not all(ended):
+            self._ended_s = None
             return False
-        used = sorted({plan.partition for plan in self._plans})
-        encode_lag = [lags(log, partition)[0] for partition in used]
-        route_lag = [lags(log, partition)[1] for partition in used]  # after the encode lags, see `is_idle`
-        return is_idle(sources, encode_lag, route_lag)
+        if self._ended_s is None:
+            self._ended_s = time.monotonic()
+        figures = view.figures
+        if figures.began_s <= self._ended_s:  # what ingest wrote last may not be in them
+            return False
+        return is_idle(ended, figures.encode.values(), figures.route.values())
 
     def decode(self, jobs: Iterable[DecodeJob], options: DecodeOptions | None = None) -> Iterator[DecodedFrame]:
         """Decode packets on the decode pool, in order; its processes are made at the first call.
@@ -204,14 +206,17 @@ class System:
             self._supervisor.stop(timeout_s)
             self._supervisor = None
         stop_ray()
+        if self._view is not None:
+            self._view.stop()
+            self._view = None
         if self._log is not None:
             self._log.close()
             self._log = None
 
-    def _running(self) -> tuple[Log, Supervisor]:
-        if self._log is None or self._supervisor is None:
+    def _running(self) -> tuple[LogView, Supervisor]:
+        if self._view is None or self._supervisor is None:
             raise DiscoverError("the system is not running; start it first")
-        return self._log, self._supervisor
+        return self._view, self._supervisor
 
     def __enter__(self) -> Self:
         """Start."""
@@ -225,11 +230,13 @@ class System:
         self.stop()
 
 
-def lags(log: Log, partition: int) -> tuple[int, int]:
-    """Records of a partition that wait for encoding, and for routing."""
-    encode = stage_group(transactional_id("encode", partition))
-    route = stage_group(transactional_id("route", partition))
-    return lag(log, encode, FRAMES, [partition])[partition], lag(log, route, ARCHIVE, [partition])[partition]
+def backlog(log: Log, partitions: int) -> tuple[int, ...]:
+    """Partitions with records that wait for encoding or routing."""
+    return tuple(
+        partition
+        for partition in range(partitions)
+        if behind(log, "encode", FRAMES, partition) or behind(log, "route", ARCHIVE, partition)
+    )
 
 
 def camera_progress(item: Watched) -> CameraProgress:
@@ -240,6 +247,10 @@ def camera_progress(item: Watched) -> CameraProgress:
     dropped: Counter[str] = Counter()
     for report in reports:
         dropped.update(dict(report.dropped))
+    outage, buffered = (reports[-1].outage, reports[-1].buffered) if reports else (None, 0)
+    problem = next((report.problem for report in reversed(reports) if report.problem), in_trouble)
+    if outage is not None:
+        problem = outage_line(outage, buffered, dropped[LOG_UNAVAILABLE])
     return CameraProgress(
         name=item.plan.camera or "",
         partition=item.plan.partition,
@@ -247,16 +258,22 @@ def camera_progress(item: Watched) -> CameraProgress:
         frames=max((report.next_seq for report in reports), default=0),
         gaps=sum(report.gaps for report in reports),
         dropped=dict(dropped),
-        problem=next((report.problem for report in reversed(reports) if report.problem), in_trouble),
+        problem=problem,
+        buffered=buffered,
+        outage=outage,
     )
 
 
-def stage_progress(log: Log, item: Watched) -> StageProgress:
+def stage_progress(figures: LogFigures, item: Watched) -> StageProgress:
     """What a process tells about itself, with its lag from the log."""
     waiting = 0
     if item.plan is not None and item.kind in ("encode", "route"):
-        waiting = lags(log, item.plan.partition)[item.kind == "route"]
-    return StageProgress(item.name, item.kind, item.pid, item.health, item.restarts, item.done, waiting, item.error)
+        waiting = (figures.encode if item.kind == "encode" else figures.route).get(item.plan.partition, 0)
+    reports = [report.stage for report in list(item.reports.values())]
+    lost = sum(report.lost for report in reports if isinstance(report, EncodeReport | RouteReport))
+    return StageProgress(
+        item.name, item.kind, item.pid, item.health, item.restarts, item.done, waiting, item.error, lost
+    )
 
 
 def tallies_of(report: object) -> tuple[Tally, ...]:

@@ -13,51 +13,37 @@ import difflib
 from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import AwareDatetime, BaseModel, Field, ValidationError, field_validator, model_validator
 
+from discover_stream.config_log import KafkaConfig, LogConfig, RetentionConfig, SaslConfig, Section, TlsConfig
 from discover_stream.types import InputError
+
+__all__ = [
+    "CameraConfig",
+    "Config",
+    "KafkaConfig",
+    "LogConfig",
+    "RetentionConfig",
+    "SaslConfig",
+    "TlsConfig",
+    "datetime_ns",
+    "default_config",
+    "load_config",
+    "parse_config",
+    "starts_at_ns",
+]
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,39}$"
 """Names of cameras: they become keys of records and parts of stage names."""
 
-_HOURS_BOUND = 24 * 366 * 10.0
 _FIRST_START, _LAST_START = datetime(1970, 1, 1, tzinfo=UTC), datetime(2200, 1, 1, tzinfo=UTC)
 
 
-class _Section(BaseModel):
-    """Base of all sections: nothing unknown, nothing changed later."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class RetentionConfig(_Section):
-    """How long records of one kind of topic stay; the tighter rule wins."""
-
-    hours: float = Field(gt=0, le=_HOURS_BOUND, title="Age at which records go, in hours since they were written")
-    gib: float = Field(gt=0, le=1_000_000, title="Size of one partition at which its oldest records go, in GiB")
-
-
-class LogConfig(_Section):
-    """Where everything that flows is kept."""
-
-    path: Path = Field(default=Path("out/discover.db"), title="File of the embedded log, on a local disk")
-    partitions: int = Field(
-        default=4, ge=1, le=64, title="Partitions of every topic keyed by camera; fixed once the log exists"
-    )
-    frames: RetentionConfig = Field(default=RetentionConfig(hours=1, gib=2), title="Retention of coded frames")
-    archive: RetentionConfig = Field(default=RetentionConfig(hours=168, gib=20), title="Retention of the archive")
-    tasks: RetentionConfig = Field(default=RetentionConfig(hours=24, gib=5), title="Retention of task topics")
-
-    @property
-    def url(self) -> str:
-        """The log's address, for `topics.open_log`."""
-        return f"sqlite:{self.path}"
-
-
-class CameraConfig(_Section):
+class CameraConfig(Section):
     """One camera and what its pictures come from."""
 
     name: str = Field(pattern=NAME_PATTERN, title="Name, unique; lower-case letters, digits and dashes")
@@ -78,6 +64,15 @@ class CameraConfig(_Section):
         title="What ingest does when encoding falls behind: wait, drop frames (counted), or auto: "
         "drop for live addresses, wait for everything else",
     )
+    buffer_mib: int = Field(
+        default=64,
+        ge=1,
+        le=100_000,
+        title="Coded frames, in MiB, that ingest keeps while the log cannot take them; then it waits or drops",
+    )
+    drops: Literal["oldest", "latest"] = Field(
+        default="oldest", title="Which frames go when that is full and the camera does not wait"
+    )
 
     @field_validator("starts_at")
     @classmethod
@@ -88,7 +83,7 @@ class CameraConfig(_Section):
         return moment
 
 
-class PoolsConfig(_Section):
+class PoolsConfig(Section):
     """How many processes share the stateless work."""
 
     ground: int = Field(default=1, ge=1, le=64, title="Grounding processes")
@@ -96,7 +91,7 @@ class PoolsConfig(_Section):
     decode: int = Field(default=1, ge=1, le=64, title="Decoding processes, made only when something is decoded")
 
 
-class ThreadsConfig(_Section):
+class ThreadsConfig(Section):
     """Threads of the networks inside one process; more than the cores in all of them slows everything."""
 
     ground: int = Field(default=1, ge=1, le=256, title="Threads of each grounding process")
@@ -104,13 +99,13 @@ class ThreadsConfig(_Section):
     decode: int = Field(default=1, ge=1, le=256, title="Threads of each decoding process")
 
 
-class RayConfig(_Section):
+class RayConfig(Section):
     """The local Ray that carries the processes."""
 
     object_store_mib: int = Field(default=300, ge=80, le=1_000_000, title="Shared memory for pictures in flight, MiB")
 
 
-class Config(_Section):
+class Config(Section):
     """Everything that `discover run` needs to know."""
 
     log: LogConfig = Field(default=LogConfig(), title="The log")
@@ -123,7 +118,10 @@ class Config(_Section):
     )
     quality: int = Field(default=4, ge=1, le=8, title="Quality of all atoms, 1 (fewest bits) to 8")
     max_lag: int = Field(
-        default=64, ge=1, le=1_000_000, title="Frames of a partition that may wait for encoding before ingest slows"
+        default=64,
+        ge=1,
+        le=1_000_000,
+        title="Frames of a partition that may wait for encoding before ingest slows; on Kafka, markers count as frames",
     )
     pools: PoolsConfig = Field(default=PoolsConfig(), title="Sizes of pools")
     threads: ThreadsConfig = Field(default=ThreadsConfig(), title="Threads per process")
@@ -201,8 +199,10 @@ def _first_problem(error: ValidationError) -> str:
     if first["type"] == "missing":
         return f"the key {place!r} is missing; add it"
     message = first["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    given = "" if isinstance(first["input"], (dict, list)) else f" (it is {first['input']!r})"
-    return f"{place}: {message}{given}; correct it" if place else message
+    hidden = isinstance(first["input"], (dict, list)) or "password" in place  # a password may stand there by mistake
+    given = "" if hidden else f" (it is {first['input']!r})"
+    remedy = "" if ";" in message else "; correct it"
+    return f"{place}: {message}{given}{remedy}" if place else message
 
 
 def _known_keys(place: tuple[int | str, ...]) -> list[str]:
@@ -212,6 +212,8 @@ def _known_keys(place: tuple[int | str, ...]) -> list[str]:
         if isinstance(part, str) and isinstance(section, type) and issubclass(section, BaseModel):
             field = section.model_fields.get(part)
             section = field.annotation if field is not None else None
+            if isinstance(section, UnionType):  # a section that may be absent
+                section = get_args(section)[0]
         else:
             section = next((kind for kind in get_args(section) if isinstance(kind, type)), None)
     return list(section.model_fields) if isinstance(section, type) and issubclass(section, BaseModel) else []

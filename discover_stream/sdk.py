@@ -13,10 +13,11 @@
 Delivery is at least once: after a crash, packets since the last commit come again, so that whoever counts
 drops repeats by `TaskFrame.identity`. Nothing here needs Ray; torch is imported when a picture is asked for.
 
-*Times.* A subscription starts at a time of writing (when the packet reached the log). The archive is read by
-capture time, which is the moment the picture shows: for live cameras both agree within the delay of the
-system, for files and simulated cameras capture times begin where their camera's do. A camera's capture times
-always grow, so a binary search over its partition finds them, and no clocks are compared.
+*Times.* A subscription starts at a time of writing (when the packet reached the log), or, for one camera, at a
+capture time (`AtCapture`). The archive is read by capture time, which is the moment the picture shows: for live
+cameras both agree within the delay of the system, for files and simulated cameras, and for cameras whose clock
+is off, they may be years apart. A time index in the log leads from one to the other; no clocks are compared.
+Whoever starts at a capture time gets the frame that shows this instant first: the last one at or before it.
 """
 
 from __future__ import annotations
@@ -33,17 +34,38 @@ from discover_stream.codec.packet import SCORE_BITS, Packet, parse_packet, task_
 from discover_stream.config import datetime_ns
 from discover_stream.types import Image, InputError, LabelSet, Profile, Region
 from topics import open_log
-from topics.catalogue import ARCHIVE, LABELS, STATE, TASK_PREFIX, task_topic
-from topics.log import AtTime, Gap, Log, Reader, Record, Start, latest_by_key
-from topics.messages import EncodeState, LabelSetMessage, decode, decode_as
+from topics.archive import Archived, Span, archive_gaps, archive_span, read_archive, task_offset
+from topics.catalogue import LABELS, TASK_PREFIX, task_topic
+from topics.log import AtOffset, AtTime, Gap, Log, Reader, Record, Start, latest_by_key
+from topics.messages import GapMessage, LabelSetMessage, decode_as
 from topics.partitioner import partition_for
 
 if TYPE_CHECKING:
     from discover_stream.decoding import FrameDecoder
 
-__all__ = ["Archived", "Gap", "Span", "Subscription", "TaskFrame", "archive_span", "read_archive", "subscribe"]
+__all__ = [
+    "Archived",
+    "AtCapture",
+    "Gap",
+    "GapMessage",
+    "Span",
+    "Subscription",
+    "TaskFrame",
+    "archive_gaps",
+    "archive_span",
+    "read_archive",
+    "subscribe",
+]
 
 _POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class AtCapture:
+    """Start a subscription of one camera with the frame that shows an instant by the camera's clock, ns since
+    the epoch: the last one captured at or before it."""
+
+    at_ns: int
 
 
 class LazyDecoder:
@@ -204,7 +226,7 @@ def subscribe(
     *,
     log: str | Log,
     group: str | None = None,
-    start: Start | datetime = "earliest",
+    start: Start | AtCapture | datetime = "earliest",
     camera: str | None = None,
     timeout_s: float | None = None,
 ) -> Subscription:
@@ -215,19 +237,25 @@ def subscribe(
         log: an address such as ``sqlite:out/discover.db``, or an open log (which stays open).
         group: name under which positions are committed; a group that was here before goes on there, at the
             place where it first began where it has not committed since.
-        start: where to begin otherwise; a datetime is a time of writing, see above.
+        start: where to begin otherwise; a datetime is a time of writing, `AtCapture` one of the camera's clock.
         camera: only this camera's packets.
         timeout_s: end after nothing has come for this long; None waits for ever.
 
-    Raises InputError for a task that the log does not have, LogError for a log that cannot be opened.
+    Raises InputError for a task that the log does not have and for `AtCapture` without a camera, LogError for a
+    log that cannot be opened.
     """
     opened = open_existing(log) if isinstance(log, str) else log
     try:
-        known = [spec.name.removeprefix(TASK_PREFIX) for spec in opened.topics() if spec.name.startswith(TASK_PREFIX)]
+        known = {
+            spec.name.removeprefix(TASK_PREFIX): spec.partitions
+            for spec in opened.topics()
+            if spec.name.startswith(TASK_PREFIX)
+        }
         if task not in known:
             raise InputError(f"task {task!r} is not in this log; it has: {', '.join(known) or 'none yet'}")
-        at = AtTime(datetime_ns(start)) if isinstance(start, datetime) else start
-        reader = opened.reader(task_topic(task), group=group, start=at)
+        at = start_of(opened, task, start, camera)
+        partitions = None if camera is None else [partition_for(camera, known[task])]
+        reader = opened.reader(task_topic(task), partitions, group=group, start=at)
         if group is not None:
             keep_start(opened, reader, group, task_topic(task))
         subscription = Subscription(task, opened, reader, camera, timeout_s)
@@ -237,6 +265,17 @@ def subscribe(
         raise
     subscription._owned = opened if isinstance(log, str) else None
     return subscription
+
+
+def start_of(log: Log, task: str, start: Start | AtCapture | datetime, camera: str | None) -> Start:
+    """Where in a task's topic a subscription starts. Raises InputError for `AtCapture` without a camera."""
+    if isinstance(start, datetime):
+        return AtTime(datetime_ns(start))
+    if not isinstance(start, AtCapture):
+        return start
+    if camera is None:
+        raise InputError("a subscription from a capture time needs its camera: every camera has a clock of its own")
+    return AtOffset(task_offset(log, task_topic(task), camera, start.at_ns))
 
 
 def keep_start(log: Log, reader: Reader, group: str, topic: str) -> None:
@@ -265,117 +304,3 @@ def label_sets(log: Log) -> dict[int, LabelSet]:
             labels = decode_as(LabelSetMessage, record.value).to_task().label_set
             found[task_key(labels.task, labels.version)] = labels
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class Archived:
-    """A packet of the archive: all tasks of one frame."""
-
-    camera: str
-    data: bytes
-    packet: Packet
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """Capture times of the first and the last packet that the archive holds of a camera, ns."""
-
-    first_ns: int
-    last_ns: int
-
-
-def archive_cameras(log: Log) -> tuple[str, ...]:
-    """The cameras that were ever encoded, by name."""
-    names: set[str] = set()
-    for record in latest_by_key(log, STATE).values():
-        message = decode(record.value or b"")
-        if isinstance(message, EncodeState):
-            names.update(message.cameras)
-    return tuple(sorted(names))
-
-
-def archive_span(log: Log, camera: str) -> Span:
-    """Which capture times the archive holds of a camera.
-
-    Raises InputError for a camera that it does not know, or of which nothing is kept any more.
-    """
-    with _ArchiveOf(log, camera) as archive:
-        first = archive.next_from(archive.start)
-        if first is None:
-            known = archive_cameras(log)
-            if camera in known:
-                raise InputError(f"camera {camera}: nothing of it is in the archive any more; raise the retention")
-            raise InputError(f"camera {camera!r} is not in the archive; it has: {', '.join(known) or 'none yet'}")
-        low, high = first[0], archive.end
-        last = first[1].packet.capture_ns
-        while low < high:  # halving finds the last one without reading what lies between
-            middle = (low + high) // 2
-            found = archive.next_from(middle, high)
-            if found is None:
-                high = middle
-            else:
-                low, last = found[0] + 1, found[1].packet.capture_ns
-        return Span(first[1].packet.capture_ns, last)
-
-
-def read_archive(log: Log, camera: str, from_ns: int, to_ns: int) -> Iterator[Archived]:
-    """Packets of a camera with `from_ns` <= capture time < `to_ns`, in order, up to the end as it is now.
-
-    Raises BitstreamError for damaged bytes.
-    """
-    with _ArchiveOf(log, camera) as archive:
-        low, high = archive.start, archive.end
-        while low < high:
-            middle = (low + high) // 2
-            found = archive.next_from(middle, high)
-            if found is None or found[1].packet.capture_ns >= from_ns:
-                high = middle
-            else:
-                low = found[0] + 1
-        found = archive.next_from(low)
-        while found is not None and found[1].packet.capture_ns < to_ns:
-            yield found[1]
-            found = archive.next_from(found[0] + 1)
-
-
-class _ArchiveOf:
-    """One camera's records among those of its partition, as the archive is when this is made."""
-
-    def __init__(self, log: Log, camera: str) -> None:
-        partitions = next((spec.partitions for spec in log.topics() if spec.name == ARCHIVE), None)
-        if partitions is None:
-            raise InputError("this log has no archive yet; start `discover run` with the same configuration first")
-        self._camera, self._partition = camera, partition_for(camera, partitions)
-        self._reader = log.reader(ARCHIVE, [self._partition])
-        bounds = log.bounds(ARCHIVE, self._partition)
-        self.start, self.end = bounds.start, bounds.end
-        self._ahead: deque[Record] = deque()
-
-    def next_from(self, offset: int, end: int | None = None) -> tuple[int, Archived] | None:
-        """The camera's first packet at or after `offset` and before `end`, with its offset."""
-        limit = self.end if end is None else end
-        while self._ahead and self._ahead[0].offset < offset:
-            self._ahead.popleft()
-        if not self._ahead or self._ahead[0].offset != offset:
-            self._ahead.clear()
-            self._reader.seek(self._partition, offset)
-        while True:
-            while self._ahead:
-                record = self._ahead.popleft()
-                if record.offset >= limit:
-                    return None
-                if record.key == self._camera and record.value is not None:
-                    packet = parse_packet(record.value, camera=self._camera)
-                    return record.offset, Archived(self._camera, record.value, packet)
-            items = self._reader.poll(16) if self._reader.positions[self._partition] < limit else []
-            if not items:
-                return None
-            self._ahead.extend(item for item in items if isinstance(item, Record))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._reader.close()

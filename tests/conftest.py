@@ -1,17 +1,25 @@
-"""Rules that hold for all tests: the real clips in ../shared, and no deadlines."""
+"""Rules that hold for all tests: the real clips in ../shared, a real Kafka, and no deadlines."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from deploy.kafka.broker import Broker
+from deploy.kafka.java import KafkaUnavailable, fetch_jars, find_java
+
 SHARED = Path(__file__).resolve().parents[1].parent / "shared"
-REQUIRED = os.environ.get("DISCOVER_REQUIRE_SHARED") == "1"
+REQUIRED = {
+    mark: f"DISCOVER_REQUIRE_{mark.upper()}"
+    for mark in ("shared", "kafka")
+    if os.environ.get(f"DISCOVER_REQUIRE_{mark.upper()}") == "1"
+}
+"""Marks whose tests may not be skipped, with the variable that says so."""
 
 # A shell that starts the tests in the background has them ignore Ctrl-C, and so would the programs that
 # the tests start and interrupt.
@@ -27,10 +35,32 @@ def shared() -> Path:
     return SHARED / "data"
 
 
+@pytest.fixture(scope="session")
+def kafka_jars() -> Path:
+    """What a test needs that starts a broker of its own: Java, and this folder of jars."""
+    try:
+        find_java()
+        return fetch_jars()
+    except KafkaUnavailable as error:
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def kafka_broker(kafka_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """One Kafka node for all tests that ask for it: use topics, groups and ids of your own, and leave it running."""
+    broker = Broker(tmp_path_factory.mktemp("kafka"))
+    broker.start()
+    yield broker
+    broker.close(hard=True)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if "shared" in getattr(item, "fixturenames", ()):
+        asked = getattr(item, "fixturenames", ())
+        if "shared" in asked:
             item.add_marker(pytest.mark.shared)
+        if "kafka_jars" in asked:
+            item.add_marker(pytest.mark.kafka)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -40,9 +70,10 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where the clips are required, a test on them may not be skipped, whoever decided to skip it."""
+    """Where the clips or Kafka are required, a test on them may not be skipped, whoever decided to skip it."""
     report = yield
-    if REQUIRED and report.skipped and item.get_closest_marker("shared") and not hasattr(report, "wasxfail"):
+    required = [name for mark, name in REQUIRED.items() if item.get_closest_marker(mark)]
+    if required and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped though DISCOVER_REQUIRE_SHARED=1: {report.longrepr}"
+        report.longrepr = f"{item.nodeid} was skipped though {required[0]}=1: {report.longrepr}"
     return report

@@ -162,7 +162,7 @@ def imported(folders: Sequence[str]) -> set[str]:
                 names |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names.add(node.module.split(".")[0])
-    own = {*PACKAGES, *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
+    own = {*PACKAGES, "benchmarks", "deploy", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
     known = metadata.packages_distributions()
     foreign = names - own - sys.stdlib_module_names
     return {canonicalize_name(known.get(name, [name])[0]) for name in foreign}
@@ -183,7 +183,7 @@ def test_code_imports_what_is_declared_and_nothing_else() -> None:
     assert used - runtime - optional == set(), "imported, but not declared in pyproject.toml"
     assert runtime - used == set(), "declared in pyproject.toml, but not imported"
     tools = declared(project["optional-dependencies"]["dev"])
-    assert imported(["tests", "benchmarks"]) - runtime - tools == set()
+    assert imported(["tests", "benchmarks", "deploy"]) - runtime - tools == set()
 
 
 def test_dependencies_are_ranges() -> None:
@@ -241,7 +241,9 @@ def test_no_file_is_long() -> None:
     assert all(lengths.get(name, 0) > MAX_LINES for name in LONGER_FILES), "an exception is no longer needed"
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "setup", "lint", "format", "types", "wheel", "clean"])
+@pytest.mark.parametrize(
+    "target", ["demo", "test", "bench", "kafka", "kafka-stop", "setup", "lint", "format", "types", "wheel", "clean"]
+)
 def test_make_knows(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
 
@@ -265,7 +267,8 @@ def test_documents_name_commands_that_exist() -> None:
     commands = {
         entry.name or entry.callback.__name__ for entry in build_app().registered_commands if entry.callback is not None
     }
-    assert {"encode", "decode", "demo", "run"} <= commands
+    commands |= {group.name for group in build_app().registered_groups if group.name}
+    assert {"encode", "decode", "demo", "run", "eval"} <= commands
     for path in documents():
         lines = [line.strip().lstrip("$ ") for line in path.read_text(encoding="utf-8").splitlines()]
         for line in lines:

@@ -5,25 +5,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from discover_stream.codec.packet import Packet, PacketRegion, packet_bytes, task_key
-from discover_stream.sdk import (
-    Gap,
-    Span,
-    TaskFrame,
-    archive_span,
-    label_sets,
-    read_archive,
-    subscribe,
-)
+from discover_stream.sdk import AtCapture, Gap, TaskFrame, label_sets, subscribe
 from discover_stream.types import BitstreamError, Box, InputError, LabelSet, Region, Task
-from topics import open_log
-from topics.catalogue import ARCHIVE, LABELS, CatalogueSettings, catalogue, task_topic
+from topics.catalogue import ARCHIVE, INDEX, LABELS, CatalogueSettings, catalogue, task_topic
 from topics.log import LogError
-from topics.messages import CameraState, EncodeState, LabelSetMessage, encode
+from topics.messages import LabelSetMessage, encode
+from topics.partitioner import partition_for
 from topics.sqlite import SqliteLog
+from topics.time_index import IndexWriter
 
 KEY = task_key("trams", 1)
 WORDS = ("tram", *(f"thing {number}" for number in range(99)))
@@ -179,41 +170,27 @@ def test_label_sets_by_key(log: SqliteLog) -> None:
     assert label_sets(log) == {KEY: LabelSet("trams", 1, WORDS)}
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    steps=st.lists(st.tuples(st.sampled_from(["gate", "gate", "yard"]), st.integers(1, 50)), min_size=1, max_size=60),
-    start=st.integers(-5, 800),
-    length=st.integers(0, 800),
-    trimmed=st.integers(0, 10),
-)
-def test_the_archive_by_time(tmp_path: Path, steps, start: int, length: int, trimmed: int) -> None:
-    """Two cameras in one partition, each with times of its own that grow."""
-    (tmp_path / "log.db").unlink(missing_ok=True)
-    with SqliteLog(tmp_path / "log.db") as log:
-        log.create_topics(catalogue((), CatalogueSettings(partitions=1)))
-        times: dict[str, list[int]] = {"gate": [], "yard": []}
-        kept: list[int] = []
-        for offset, (camera, step) in enumerate(steps):
-            at = (times[camera][-1] if times[camera] else 7000 * (camera == "yard")) + step
-            times[camera].append(at)
-            log.append(ARCHIVE, camera, packet_bytes(packet(len(times[camera]), at)))
-            if camera == "gate" and offset >= trimmed:
-                kept.append(at)
-        log.trim(ARCHIVE, 0, trimmed)
-        found = [item.packet.capture_ns for item in read_archive(log, "gate", start, start + length)]
-        assert found == [at for at in kept if start <= at < start + length]
-        if kept:
-            assert archive_span(log, "gate") == Span(kept[0], kept[-1])
-    for suffix in ("-wal", "-shm"):
-        (tmp_path / f"log.db{suffix}").unlink(missing_ok=True)
-
-
-def test_cameras_that_are_not_in_the_archive(log: SqliteLog, tmp_path: Path) -> None:
-    with log.stage("encode", 0, "test").transaction() as transaction:
-        transaction.set_state(encode(EncodeState(cameras={"gate": CameraState()})))
-    with pytest.raises(InputError, match="'alley' is not in the archive; it has: gate"):
-        archive_span(log, "alley")
-    with pytest.raises(InputError, match="camera gate: nothing of it is in the archive any more"):
-        archive_span(log, "gate")
-    with open_log(f"sqlite:{tmp_path}/empty.db") as empty, pytest.raises(InputError, match="no archive yet"):
-        archive_span(empty, "gate")
+def test_starting_at_a_capture_time(log: SqliteLog) -> None:
+    """By the camera's clock, which began in 1970 and was set back once; packets reached the task just now."""
+    writer, partition = IndexWriter(), partition_for("gate", 2)
+    stage = log.stage("encode", partition, "test")
+    for seq, at_s in enumerate((0, 1, 2, 3, 100, 101, 50, 51, 52)):
+        data = packet_bytes(packet(seq, at_s * 10**9))
+        entries = writer.records("gate", 0, seq, at_s * 10**9, lambda: log.bounds(ARCHIVE, partition).end)
+        with stage.transaction() as transaction:
+            transaction.send(ARCHIVE, "gate", data)
+            for entry in entries:
+                transaction.send(INDEX, "gate", encode(entry))
+        writer.committed(entries)
+        log.append(task_topic("trams"), "gate", data)
+        send(log, "yard", seq)
+    for at_s, first in ((2.5, 2), (51, 7), (100.5, 4), (-1, 0)):
+        start = AtCapture(int(at_s * 10**9))
+        found = got(subscribe("trams", log=log, camera="gate", start=start, timeout_s=0))
+        assert found == [("gate", seq) for seq in range(first, 9)]
+    with subscribe("trams", log=log, camera="gate", group="g", start=AtCapture(50 * 10**9), timeout_s=0) as first_time:
+        assert next(first_time).seq == 6
+        first_time.commit()
+    assert got(subscribe("trams", log=log, camera="gate", group="g", start=AtCapture(0), timeout_s=0))[0][1] == 7
+    with pytest.raises(InputError, match="needs its camera"):
+        subscribe("trams", log=log, start=AtCapture(0))

@@ -1,8 +1,8 @@
 """The topics of the system, as data: who is in which topic, how it is split, how long it stays.
 
 Topics that carry pictures or packets are keyed by camera and all have the same number of partitions, so
-partition p of one stage's output is exactly partition p of the next stage's input, and a camera's plates
-lie in the partition of its packets (send them with that partition: their key names the plate).
+partition p of one stage's output is exactly partition p of the next stage's input, and a camera's plates and
+its time index lie in the partition of its packets (send plates with that partition: their key names the plate).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from topics.log import STATE_TOPIC, Retention, TopicSpec
 
 FRAMES = "frames"
 ARCHIVE = "archive"
+INDEX = "index"
 PLATES = "plates"
 STATE = STATE_TOPIC
 LABELS = "labels"
@@ -65,12 +66,27 @@ def task_spec(name: str, settings: CatalogueSettings = DEFAULT_SETTINGS) -> Topi
     )
 
 
+def index_retention(archive: Retention) -> Retention:
+    """How long the time index stays: an hour longer than what it points to, so that the oldest packet that is
+    kept always has an entry at or before it."""
+    return Retention(None if archive.age_ns is None else archive.age_ns + _HOUR_NS)
+
+
 def catalogue(tasks: Iterable[str] = (), settings: CatalogueSettings = DEFAULT_SETTINGS) -> tuple[TopicSpec, ...]:
     """Every topic that a system with these tasks needs."""
     count = settings.partitions
     fixed = (
-        TopicSpec(FRAMES, count, retention=settings.frames, purpose="coded frames and gaps, by camera"),
-        TopicSpec(ARCHIVE, count, retention=settings.archive, purpose="every atom of every frame, by camera"),
+        # Guarded: age takes no frame that waits for encoding, and no packet that waits for routing.
+        TopicSpec(FRAMES, count, guarded=True, retention=settings.frames, purpose="coded frames and gaps, by camera"),
+        TopicSpec(
+            ARCHIVE, count, guarded=True, retention=settings.archive, purpose="every atom of every frame, by camera"
+        ),
+        TopicSpec(
+            INDEX,
+            count,
+            retention=index_retention(settings.archive),
+            purpose="where in the archive a time is, and gaps, by camera",
+        ),
         TopicSpec(
             PLATES,
             count,

@@ -70,12 +70,15 @@ class Retention:
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
     """What a topic is. `keyed` topics refuse records without a key; `compacted` topics keep the last
-    value of every key, take None as a tombstone, and are always keyed."""
+    value of every key, take None as a tombstone, and are always keyed. Of `guarded` topics, age takes only
+    what nobody waits for any more: see the floors of `Log.maintain`. Bytes take records of any topic,
+    since disks end."""
 
     name: str
     partitions: int
     keyed: bool = True
     compacted: bool = False
+    guarded: bool = False
     retention: Retention = field(default_factory=Retention)
     purpose: str = ""
 
@@ -133,10 +136,12 @@ Start = Literal["earliest", "latest"] | AtOffset | AtTime
 
 @dataclass(frozen=True, slots=True)
 class Maintained:
-    """What one round of maintenance removed: records by retention, records by compaction."""
+    """What one round of maintenance removed: records by retention, records by compaction, and immutable
+    records that nothing names any more (see `topics.low_water`)."""
 
     expired: int = 0
     compacted: int = 0
+    retired: int = 0
 
 
 class Transaction(Protocol):
@@ -240,7 +245,13 @@ class Log(Protocol):
         """
 
     def topics(self) -> tuple[TopicSpec, ...]:
-        """All topics, by name."""
+        """All topics, by name, as they are: a broker's own settings where somebody changed them there."""
+
+    def delete_topic(self, name: str) -> None:
+        """Remove a topic with all its records and the positions committed in it. Raises UnknownTopic."""
+
+    def groups(self) -> tuple[str, ...]:
+        """Names of all groups that have committed a position, stages' groups among them, sorted."""
 
     def append(self, topic: str, key: str | None, value: bytes | None, *, partition: int | None = None) -> int:
         """Append one record on its own, outside any stage; its offset.
@@ -278,8 +289,13 @@ class Log(Protocol):
     def trim(self, topic: str, partition: int, before_offset: int) -> int:
         """Remove records below an offset (clamped to the bounds); how many there were."""
 
-    def maintain(self, now_ns: int | None = None) -> Maintained:
-        """One round of retention and compaction (a broker does both by itself). Run it every minute."""
+    def maintain(self, now_ns: int | None = None, floors: Mapping[tuple[str, int], int] | None = None) -> Maintained:
+        """One round of retention and compaction. Run it every minute.
+
+        `floors` maps (topic, partition) to the first offset that somebody still waits for: in a guarded
+        topic, age takes nothing from there on; a guarded partition without a floor loses nothing to age.
+        A broker compacts and retires unguarded topics by itself; there this is about guarded ones.
+        """
 
     def close(self) -> None:
         """Close everything this process holds."""

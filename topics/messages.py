@@ -44,7 +44,7 @@ class FrameMessage(Message, frozen=True, kw_only=True, tag="frame"):
 
 
 class GapMessage(Message, frozen=True, kw_only=True, tag="gap"):
-    """A camera delivered nothing usable between two capture times.
+    """Nothing usable of a camera is there between two capture times: it delivered nothing, or it was lost.
 
     `frames` counts what is known to be lost (0 where nobody can know), `next_seq` is the sequence number of
     the next frame.
@@ -96,6 +96,54 @@ class LabelSetMessage(Message, frozen=True, kw_only=True, tag="label-set"):
         return Task(self.task, self.description, LabelSet(self.task, self.version, self.labels), self.profile)
 
 
+class PlateMessage(Message, frozen=True, kw_only=True, tag="plate"):
+    """A camera's background: coded once, never changed, the picture that packets from frame `first_seq` on
+    compose on.
+
+    `codec` names how `data` is coded, `width` and `height` count pixels. A partial refresh names the plate that
+    it is a change to as `parent`; None stands for a plate that is complete by itself.
+    """
+
+    camera: Name
+    plate_id: Count
+    parent: Count | None = None
+    capture_ns: int
+    first_seq: Count
+    codec: Name
+    width: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    height: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+    data: bytes
+
+
+class PointerMessage(Message, frozen=True, kw_only=True, tag="pointer"):
+    """Which version of its owner (a camera's plate, a task's label set) is the latest."""
+
+    owner: Name
+    version: Count
+
+
+class IndexMessage(Message, frozen=True, kw_only=True, tag="index"):
+    """Where a capture time is in the archive.
+
+    The packet of frame `seq`, captured at `capture_ns`, lies at `archive_offset` or after it in the archive's
+    partition; so do the camera's next ones, up to the camera's next entry, and all of them were captured before
+    `capture_ns + covers_ns`.
+    """
+
+    camera: Name
+    incarnation: Count
+    seq: Count
+    capture_ns: int
+    archive_offset: Count
+    covers_ns: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class RetryState(Message, frozen=True, kw_only=True, tag="retry-state"):
+    """Which records of a partition of the dead topic were sent back to where they came from, by offset."""
+
+    retried: tuple[Count, ...] = ()
+
+
 class TaskRecord(Message, frozen=True, kw_only=True, tag="task"):
     """A task starts or stops, for the cameras of the partition that the record lies in."""
 
@@ -121,10 +169,16 @@ class IngestState(Message, frozen=True, kw_only=True, tag="ingest-state"):
 
 
 class CameraState(msgspec.Struct, frozen=True, kw_only=True):
-    """What encoding needs of one camera: track ids are never reused, within or across incarnations."""
+    """What encoding needs of one camera: track ids are never reused, within or across incarnations.
+
+    `next_seq` is the number after the latest frame that was encoded, `last_ns` its capture time; both None until
+    there is one. A later number than `next_seq` tells that frames were lost on the way.
+    """
 
     incarnation: Count = 0
     next_track: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = 1
+    next_seq: Count | None = None
+    last_ns: int | None = None
 
 
 class EncodeState(Message, frozen=True, kw_only=True, tag="encode-state"):
@@ -148,7 +202,18 @@ class DeadMessage(Message, frozen=True, kw_only=True, tag="dead"):
 
 
 AnyMessage = (
-    FrameMessage | GapMessage | EndMessage | LabelSetMessage | TaskRecord | IngestState | EncodeState | DeadMessage
+    FrameMessage
+    | GapMessage
+    | EndMessage
+    | LabelSetMessage
+    | PlateMessage
+    | PointerMessage
+    | IndexMessage
+    | TaskRecord
+    | IngestState
+    | EncodeState
+    | RetryState
+    | DeadMessage
 )
 M = TypeVar("M", bound=Message)
 

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -46,6 +46,7 @@ from topics.log import (
 from topics.sqlite_file import Durability, LogFile
 from topics.sqlite_reader import SqliteReader
 from topics.sqlite_stage import SqliteStage
+from topics.usage import Usage
 
 _CHUNK = 500
 """Records removed per transaction, so that maintenance never keeps writers waiting for long."""
@@ -95,11 +96,12 @@ class SqliteLog:
                         f"({found[0]}, {bool(found[1])}, {bool(found[2])}), wanted {shape}; changing it "
                         "would misplace its records: use the old values or a new log"
                     )
+                kept = (spec.retention.age_ns, spec.retention.max_bytes, spec.purpose, spec.guarded)
                 connection.execute(
-                    "INSERT INTO topics(name, partitions, keyed, compacted, age_ns, max_bytes, purpose) "
-                    "VALUES(?, ?, ?, ?, ?, ?, ?) ON CONFLICT(name) DO UPDATE SET age_ns=excluded.age_ns, "
-                    "max_bytes=excluded.max_bytes, purpose=excluded.purpose",
-                    (spec.name, *shape, spec.retention.age_ns, spec.retention.max_bytes, spec.purpose),
+                    "INSERT INTO topics(name, partitions, keyed, compacted, age_ns, max_bytes, purpose, guarded) "
+                    "VALUES(?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(name) DO UPDATE SET age_ns=excluded.age_ns, "
+                    "max_bytes=excluded.max_bytes, purpose=excluded.purpose, guarded=excluded.guarded",
+                    (spec.name, *shape, *kept),
                 )
                 connection.executemany(
                     "INSERT OR IGNORE INTO partitions(topic, number) VALUES(?, ?)",
@@ -109,6 +111,31 @@ class SqliteLog:
     def topics(self) -> tuple[TopicSpec, ...]:
         """See `topics.log.Log.topics`."""
         return tuple(topic.spec for topic in self._load().values())
+
+    def delete_topic(self, name: str) -> None:
+        """See `topics.log.Log.delete_topic`."""
+        for part in self._topic(name).parts:  # in small steps first, so that writers need not wait for long
+            self._trim(part, None)
+        with self._file.writing() as connection:
+            for (part,) in connection.execute("SELECT id FROM partitions WHERE topic=?", (name,)).fetchall():
+                rows.delete_partition(connection, part)
+            connection.execute("DELETE FROM topics WHERE name=?", (name,))
+        self._load()
+
+    def groups(self) -> tuple[str, ...]:
+        """See `topics.log.Log.groups`."""
+        with self._file.reading() as connection:
+            return tuple(name for (name,) in connection.execute("SELECT DISTINCT grp FROM offsets ORDER BY grp"))
+
+    def usage(self) -> dict[str, Usage]:
+        """See `topics.usage.Measured`; bytes are those of keys and values."""
+        topics = self._load()
+        with self._file.reading() as connection:
+            held = {
+                name: [rows.usage(connection, part, topic.spec.compacted) for part in topic.parts]
+                for name, topic in topics.items()
+            }
+        return {name: Usage(sum(n for n, _ in parts), sum(size for _, size in parts)) for name, parts in held.items()}
 
     def append(self, topic: str, key: str | None, value: bytes | None, *, partition: int | None = None) -> int:
         """See `topics.log.Log.append`."""
@@ -170,18 +197,16 @@ class SqliteLog:
 
     def trim(self, topic: str, partition: int, before_offset: int) -> int:
         """See `topics.log.Log.trim`."""
-        part = self._topic(topic).part(partition)
-        with self._file.writing() as connection:
-            rows.raise_start(connection, part, before_offset)
-        return self._delete_hidden(part)
+        return self._trim(self._topic(topic).part(partition), before_offset)
 
-    def maintain(self, now_ns: int | None = None) -> Maintained:
+    def maintain(self, now_ns: int | None = None, floors: Mapping[tuple[str, int], int] | None = None) -> Maintained:
         """See `topics.log.Log.maintain`."""
         now = time.time_ns() if now_ns is None else now_ns
         expired = compacted = 0
-        for topic in self._load().values():
-            for part in topic.parts:
-                expired += self._expire(part, topic.spec.retention, now)
+        for name, topic in self._load().items():
+            for number, part in enumerate(topic.parts):
+                floor = (floors or {}).get((name, number), 0) if topic.spec.guarded else None
+                expired += self._expire(part, topic.spec.retention, now, floor)
                 if topic.spec.compacted:
                     compacted += self._compact(part, now)
         return Maintained(expired, compacted)
@@ -198,10 +223,16 @@ class SqliteLog:
     ) -> None:
         self.close()
 
-    def _expire(self, part: int, retention: Retention, now_ns: int) -> int:
+    def _trim(self, part: int, before: int | None) -> int:
+        """Remove the records of a partition below an offset, or all; how many there were."""
+        with self._file.writing() as connection:
+            rows.raise_start(connection, part, rows.bounds(connection, part).end if before is None else before)
+        return self._delete_hidden(part)
+
+    def _expire(self, part: int, retention: Retention, now_ns: int, floor: int | None) -> int:
         oldest = None if retention.age_ns is None else now_ns - retention.age_ns
         with self._file.reading() as connection:
-            before = rows.expired_below(connection, part, oldest, retention.max_bytes)
+            before = rows.expired_below(connection, part, oldest, floor, retention.max_bytes)
             held = rows.bounds(connection, part)
         if before > held.start:
             with self._file.writing() as connection:
@@ -252,17 +283,18 @@ class SqliteLog:
     def _load(self) -> dict[str, Topic]:
         with self._file.reading() as connection:
             specs = connection.execute(
-                "SELECT name, partitions, keyed, compacted, age_ns, max_bytes, purpose FROM topics ORDER BY name"
+                "SELECT name, partitions, keyed, compacted, guarded, age_ns, max_bytes, purpose "
+                "FROM topics ORDER BY name"
             ).fetchall()
             parts: dict[str, list[int]] = {}
             for name, part in connection.execute("SELECT topic, id FROM partitions ORDER BY topic, number"):
                 parts.setdefault(name, []).append(part)
         topics = {
             name: Topic(
-                TopicSpec(name, count, bool(keyed), bool(compacted), Retention(age, size), purpose),
+                TopicSpec(name, count, bool(keyed), bool(compacted), bool(guarded), Retention(age, size), purpose),
                 tuple(parts[name]),
             )
-            for name, count, keyed, compacted, age, size, purpose in specs
+            for name, count, keyed, compacted, guarded, age, size, purpose in specs
         }
         with self._lock:
             self._topics = topics

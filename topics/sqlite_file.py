@@ -19,7 +19,8 @@ from topics.log import LogError
 Durability = Literal["normal", "full"]
 
 _APPLICATION_ID = 0x44534C47  # "DSLG", so that a foreign database is never written to
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
+_OLDEST_VERSION = 1
 _PAGE_BYTES = 8192
 _CHECKPOINT_PAGES = 2000  # 16 MiB: fewer fsyncs than the default when frames of 100 kB pass through
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
@@ -49,7 +50,7 @@ _SCHEMA = (
     """CREATE TABLE topics(
         name TEXT PRIMARY KEY, partitions INTEGER NOT NULL, keyed INTEGER NOT NULL,
         compacted INTEGER NOT NULL, age_ns INTEGER, max_bytes INTEGER,
-        purpose TEXT NOT NULL) WITHOUT ROWID""",
+        purpose TEXT NOT NULL, guarded INTEGER NOT NULL DEFAULT 0) WITHOUT ROWID""",
     """CREATE TABLE partitions(
         id INTEGER PRIMARY KEY, topic TEXT NOT NULL, number INTEGER NOT NULL,
         start INTEGER NOT NULL DEFAULT 0, next INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
@@ -68,6 +69,9 @@ _SCHEMA = (
         grp TEXT NOT NULL, part INTEGER NOT NULL, offset INTEGER NOT NULL, count INTEGER NOT NULL,
         PRIMARY KEY(grp, part, offset)) WITHOUT ROWID""",
 )
+
+# What turns a file of one version into one of the next.
+_UPGRADES = {1: ("ALTER TABLE topics ADD COLUMN guarded INTEGER NOT NULL DEFAULT 0",)}
 
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "the disk is full; free space or move the log to a larger disk, then start again",
@@ -252,14 +256,23 @@ class LogFile:
             with self._turn(handle):
                 connection = handle.database
                 connection.execute("BEGIN IMMEDIATE")
-                if self._identity(connection) == (0, 0):
-                    for statement in _SCHEMA:
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
-                    connection.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+                self._bring_up_to_date(connection)
                 connection.execute("COMMIT")
         finally:
             handle.close()
+
+    def _bring_up_to_date(self, connection: sqlite3.Connection) -> None:
+        application, version = self._identity(connection)
+        if (application, version) == (0, 0):
+            statements: tuple[str, ...] = _SCHEMA
+        elif version in _UPGRADES:
+            statements = tuple(line for step in range(version, _SCHEMA_VERSION) for line in _UPGRADES[step])
+        else:
+            return
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id={_APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
 
     def _refuse_foreign(self) -> None:
         """Look before anything is written: even switching to WAL would change another program's file."""
@@ -274,10 +287,11 @@ class LogFile:
             connection.close()
         if application != _APPLICATION_ID and (tables or application or version):
             raise LogError(f"log {self.path}: is a database of another program; name another path")
-        if application == _APPLICATION_ID and version != _SCHEMA_VERSION:
+        if application == _APPLICATION_ID and not _OLDEST_VERSION <= version <= _SCHEMA_VERSION:
             raise LogError(
-                f"log {self.path}: has format {version}, this version of discover-stream reads format "
-                f"{_SCHEMA_VERSION}; use the version that wrote it, or start a new log at another path"
+                f"log {self.path}: has format {version}, this version of discover-stream reads formats "
+                f"{_OLDEST_VERSION} to {_SCHEMA_VERSION}; use the version that wrote it, or start a new log "
+                "at another path"
             )
 
     @staticmethod

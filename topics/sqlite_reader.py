@@ -67,6 +67,8 @@ class SqliteReader:
         for partition in wanted:
             self._check_assigned(partition)
         with self._file.writing() as connection:
+            for partition in wanted:
+                rows.check_there(connection, self._parts[partition])
             connection.executemany(
                 "INSERT INTO offsets(grp, part, next) VALUES(?, ?, ?) "
                 "ON CONFLICT(grp, part) DO UPDATE SET next=excluded.next",

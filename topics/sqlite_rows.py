@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import groupby
 
-from topics.log import Bounds, TimeRule
+from topics.log import Bounds, TimeRule, UnknownTopic
 from topics.sqlite_file import OFFSET_BITS
 
 TOMBSTONE_NS = 24 * 3600 * 10**9
@@ -36,10 +36,49 @@ def row_id(part: int, offset: int) -> int:
     return (part << OFFSET_BITS) + offset
 
 
+DELETED = ""
+"""The topic of the rows that deleted partitions leave behind, so that no other partition gets their number:
+a process that still knows the number must meet an error, never another topic's records."""
+
+
 def bounds(connection: sqlite3.Connection, part: int) -> Bounds:
-    """The offsets that a partition row holds."""
-    start, end = connection.execute("SELECT start, next FROM partitions WHERE id=?", (part,)).fetchone()
+    """The offsets that a partition row holds. Raises UnknownTopic for one that was deleted meanwhile."""
+    start, end, _ = _ends(connection, part)
     return Bounds(start, end)
+
+
+def _ends(connection: sqlite3.Connection, part: int) -> tuple[int, int, int]:
+    """Start, next offset and last append time of a partition. Raises UnknownTopic for a deleted one."""
+    found: tuple[int, int, int] | None = connection.execute(
+        "SELECT start, next, last_ns FROM partitions WHERE id=? AND topic<>?", (part, DELETED)
+    ).fetchone()
+    if found is None:
+        raise UnknownTopic("a topic was deleted while this process used it; start the process again")
+    return found
+
+
+def check_there(connection: sqlite3.Connection, part: int) -> None:
+    """Raise UnknownTopic for a partition that was deleted while this process used it."""
+    _ends(connection, part)
+
+
+def usage(connection: sqlite3.Connection, part: int, compacted: bool) -> tuple[int, int]:
+    """Records of a partition, and bytes of their keys and values."""
+    held = bounds(connection, part)
+    count = held.end - held.start  # there are no holes but those that compaction makes
+    if compacted:
+        span = (row_id(part, held.start), row_id(part, held.end))
+        count = connection.execute("SELECT count(*) FROM records WHERE id>=? AND id<?", span).fetchone()[0]
+    return count, connection.execute("SELECT bytes FROM partitions WHERE id=?", (part,)).fetchone()[0]
+
+
+def delete_partition(connection: sqlite3.Connection, part: int) -> None:
+    """Forget a partition with everything it still holds and what is committed in it."""
+    span = (row_id(part, 0), row_id(part + 1, 0))
+    connection.execute("DELETE FROM records WHERE id>=? AND id<?", span)
+    for table in ("latest", "offsets", "attempts"):
+        connection.execute(f"DELETE FROM {table} WHERE part=?", (part,))
+    connection.execute("UPDATE partitions SET topic=?, number=id, bytes=0 WHERE id=?", (DELETED, part))
 
 
 def append(connection: sqlite3.Connection, outgoing: Iterable[Outgoing], now_ns: int) -> list[int]:
@@ -47,7 +86,7 @@ def append(connection: sqlite3.Connection, outgoing: Iterable[Outgoing], now_ns:
     offsets: list[int] = []
     for part, group in groupby(sorted(outgoing, key=lambda item: item.part), key=lambda item: item.part):
         items = list(group)  # sorting is stable, so the order within a partition is the caller's
-        first, last_ns = connection.execute("SELECT next, last_ns FROM partitions WHERE id=?", (part,)).fetchone()
+        _, first, last_ns = _ends(connection, part)
         at_ns = max(now_ns, last_ns)  # a clock set back must not break the order of times
         connection.executemany(
             "INSERT INTO records(id, at_ns, key, value) VALUES(?, ?, ?, ?)",
@@ -104,11 +143,15 @@ def offset_at(connection: sqlite3.Connection, part: int, at_ns: int, rule: TimeR
     return fallback if found is None else int(found) - base
 
 
-def expired_below(connection: sqlite3.Connection, part: int, oldest_ns: int | None, max_bytes: int | None) -> int:
-    """The offset below which a partition's records are older than `oldest_ns`, or beyond `max_bytes`."""
+def expired_below(
+    connection: sqlite3.Connection, part: int, oldest_ns: int | None, floor: int | None, max_bytes: int | None
+) -> int:
+    """The offset below which a partition's records are older than `oldest_ns` and before `floor` (None: any
+    place will do), or beyond `max_bytes` wherever they are."""
     before = bounds(connection, part).start
     if oldest_ns is not None:
-        before = max(before, offset_at(connection, part, oldest_ns, "at_or_after"))
+        aged = offset_at(connection, part, oldest_ns, "at_or_after")
+        before = max(before, aged if floor is None else min(aged, floor))
     if max_bytes is not None:
         total: int = connection.execute("SELECT bytes FROM partitions WHERE id=?", (part,)).fetchone()[0]
         rows = connection.execute(

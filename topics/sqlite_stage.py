@@ -10,6 +10,7 @@ from types import MappingProxyType
 
 from topics import sqlite_rows as rows
 from topics.checks import stage_group
+from topics.failpoints import hit
 from topics.log import Fenced, LogError
 from topics.sqlite_file import LogFile
 
@@ -133,6 +134,7 @@ class SqliteStage:
         place = (self.group, self._find_part(topic, partition), offset)
         with self._file.writing() as connection:
             self._check_lease(connection)
+            rows.check_there(connection, place[1])
             connection.execute(
                 "INSERT INTO attempts(grp, part, offset, count) VALUES(?, ?, ?, 1) "
                 "ON CONFLICT(grp, part, offset) DO UPDATE SET count=count+1",
@@ -160,6 +162,7 @@ class SqliteStage:
             rows.append(connection, transaction.outgoing, now_ns)
             for place, offset in transaction.offsets.items():
                 part = transaction.parts[place]
+                rows.check_there(connection, part)
                 connection.execute(
                     "INSERT INTO offsets(grp, part, next) VALUES(?, ?, ?) "
                     "ON CONFLICT(grp, part) DO UPDATE SET next=excluded.next",
@@ -170,6 +173,7 @@ class SqliteStage:
                 )
             if transaction.state is not None:
                 self._replace_state(connection, transaction.state, now_ns)
+            hit(self._id, "before_commit")
         self._offsets.update(transaction.offsets)
         if transaction.state is not None:
             self._state = transaction.state

@@ -26,13 +26,17 @@ def demo(
     ] = DEFAULT_SECONDS,
     fps: Annotated[float, typer.Option(min=0.1, max=30, help="Frames a second to take at most.")] = DEFAULT_FPS,
     config: Annotated[
-        Path | None, typer.Option(help="A system's configuration; its cameras and log are replaced by the demo's.")
+        Path | None,
+        typer.Option(help="A system's configuration, local or fleet; its cameras and log are replaced by the demo's."),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for pictures, report and log.")] = Path("out/demo"),
+    keep_topics: Annotated[
+        bool, typer.Option("--keep-topics", help="On Kafka: leave the demo's topics on the brokers.")
+    ] = False,
 ) -> None:
     """Show the main job: two cameras, three tasks, every stage a process; ends with a table, a film and a report."""
     # Loading networks and Ray takes seconds, which `discover --help` should not wait for.
     from discover_stream.app.demo_plan import Files
     from discover_stream.app.demo_run import DemoOptions, run_demo
 
-    run_demo(DemoOptions(video, seconds, fps, config, Files(out)))
+    run_demo(DemoOptions(video, seconds, fps, config, Files(out), keep_topics))

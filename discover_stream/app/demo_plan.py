@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -176,10 +177,10 @@ def plan_cameras(video: str | None, seconds: float, fps: float, files: Files) ->
     return first, simulated(SECOND_CAMERA, 3, (512, 288), seconds, fps)
 
 
-def demo_config(base: Config, cameras: tuple[DemoCamera, ...], files: Files, *, decoders: int) -> Config:
-    """The configuration of the demo: that of `base` but for cameras, log and the number of decoding processes."""
+def demo_config(base: Config, cameras: tuple[DemoCamera, ...], log: Mapping[str, Any], *, decoders: int) -> Config:
+    """The configuration of the demo: that of `base` but for cameras, `log` and the number of decoding processes."""
     content = base.model_dump(mode="json")
-    content["log"] |= {"path": str(files.log.resolve()), "partitions": len(cameras)}
+    content["log"] = dict(log)
     content["cameras"] = [{"name": camera.name, "source": camera.source} for camera in cameras]
     content["pools"] |= {"decode": decoders}
     return parse_config(yaml.safe_dump(content), "of the demo")
@@ -187,5 +188,5 @@ def demo_config(base: Config, cameras: tuple[DemoCamera, ...], files: Files, *, 
 
 def write_config(config: Config, path: Path) -> None:
     """Write a configuration that `discover run`, `subscribe` and `replay` can read."""
-    content: Mapping[str, object] = config.model_dump(mode="json")
+    content: Mapping[str, object] = config.model_dump(mode="json", exclude_none=True)
     path.write_text("# What `discover demo` ran.\n" + yaml.safe_dump(content, sort_keys=False), encoding="utf-8")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ from actors.progress import Progress
 from actors.system import DecodeJob, System
 from discover_stream.app.demo_clock import Clock
 from discover_stream.app.demo_figures import ALL, Received, TaskFigures, figures_table, task_figures
+from discover_stream.app.demo_log import borrowed, demo_log
 from discover_stream.app.demo_pictures import Moment
 from discover_stream.app.demo_plan import DemoCamera, Files, demo_config, plan_cameras, write_config
 from discover_stream.app.demo_show import Shown, show
-from discover_stream.codec.packet import packet_bytes
+from discover_stream.codec.packet import packet_bytes, task_key
 from discover_stream.config import Config, load_config
 from discover_stream.decoding import DecodedFrame
 from discover_stream.sdk import Subscription, TaskFrame, read_archive, subscribe
@@ -29,9 +31,10 @@ from discover_stream.semantics.labels import load_task
 from discover_stream.types import DiscoverError, Image, InputError, Provenance, Task
 from discover_stream.video.jpeg import decode_jpeg
 from topics import open_log
-from topics.catalogue import FRAMES, task_topic
-from topics.log import Log, Record, lag
+from topics.catalogue import FRAMES
+from topics.log import Log
 from topics.messages import FrameMessage, decode
+from topics.reading import read_all
 
 POLL_S = 0.2
 STALL_S = 300.0
@@ -41,13 +44,14 @@ GROUP = "demo"
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What the command line asks for. `seconds` and `fps` are of each camera."""
+    """What the command line asks for. `seconds` and `fps` are of each camera, `keep_topics` is for brokers."""
 
     video: str | None
     seconds: float
     fps: float
     config: Path | None
     files: Files
+    keep_topics: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +76,7 @@ def run_demo(options: DemoOptions) -> None:
 
     Raises:
         InputError: the clip, the configuration or the folder cannot be used.
-        DiscoverError: the system gave up; the message says why.
+        DiscoverError: the system gave up; the message says why. LogError: the log cannot be used.
     """
     base = load_config(options.config)
     tasks = tuple(load_task(name) for name in base.tasks)
@@ -86,13 +90,14 @@ def show_main_job(options: DemoOptions, base: Config, tasks: tuple[Task, ...]) -
     with clock.step("prepare cameras"), console.status("preparing the cameras"):
         cameras = plan_cameras(options.video, options.seconds, options.fps, files)
     decoders = min(2, os.cpu_count() or 1)
-    config = demo_config(base, cameras, files, decoders=decoders)
+    log = demo_log(base.log.anchored(Path.cwd()), files, len(cameras), datetime.now())
+    config = demo_config(base, cameras, log, decoders=decoders)
     write_config(config, files.config)
     for camera in cameras:
         say(console, f"camera {camera.name}: {camera.what}, {camera.frames} frames")
 
     system = System(config, on_event=lambda line: console.print(line, style="dim", markup=False))
-    with ExitStack() as running:
+    with borrowed(config.log, options.keep_topics, lambda line: say(console, line)), ExitStack() as running:
         with clock.step("start stages"), console.status("starting Ray and the stages"):
             running.enter_context(system)
         with clock.step("stream"):
@@ -104,7 +109,7 @@ def show_main_job(options: DemoOptions, base: Config, tasks: tuple[Task, ...]) -
     figures = measure(streams, decoded)
     with clock.step("pictures"), console.status("making pictures"):
         model = streams.packets[ALL][0].packet.model.hex()
-        shown = Shown(tasks, cameras, figures, moments(streams, decoded), options.fps, model)
+        shown = Shown(tasks, cameras, figures, moments(streams, decoded), options.fps, model, config.log.url)
         busy = clock.busy()
         show(shown, files, tuple(clock.steps), busy)
     console.print()
@@ -153,7 +158,8 @@ def stream(
         captured = shown.add_task("captured", total=expected)
         encoded = shown.add_task("encoded", total=expected)
         rows = {name: shown.add_task(f"received {name}", total=expected) for name in names}
-        idle, patience = False, Patience()
+        patience = Patience()
+        idle, sent = False, dict[str, int]()
         while True:
             for name, subscription in subscribers.items():
                 packets[name] += receive(subscription)
@@ -162,17 +168,15 @@ def stream(
             clock.observe(progress)
             shown.update(captured, completed=progress.frames)
             shown.update(encoded, completed=progress.archived)
-            if idle and not any(unread(log, name, config.log.partitions) for name in names):
+            if idle and not sent:
+                packets[ALL] = archived(log, cameras)
+                sent = {task.name: packets_for(task, packets[ALL]) for task in tasks}
+            if idle and all(len(packets[name]) >= count for name, count in sent.items()):
                 break
             patience.look(progress)
             idle = system.wait_idle(timeout_s=POLL_S)
         for row in (captured, encoded, *rows.values()):
-            shown.update(row, total=progress.archived)
-        packets[ALL] = [
-            Received(found.camera, len(found.data), found.packet)
-            for camera in cameras
-            for found in read_archive(log, camera.name, 0, LATEST_NS)
-        ]
+            shown.update(row, total=len(packets[ALL]))
         originals = dict(original_frames(log))
     report_problems(progress, console)
     if not packets[ALL]:
@@ -215,21 +219,24 @@ def receive(subscription: Subscription) -> list[Received]:
     return [Received(frame.camera, frame.size, frame.packet) for frame in frames]
 
 
-def unread(log: Log, task: str, partitions: int) -> int:
-    """Packets of a task that its subscriber has not committed yet."""
-    return sum(lag(log, GROUP, task_topic(task), range(partitions)).values())
+def archived(log: Log, cameras: Sequence[DemoCamera]) -> list[Received]:
+    """Everything in the archive."""
+    return [
+        Received(found.camera, len(found.data), found.packet)
+        for camera in cameras
+        for found in read_archive(log, camera.name, 0, LATEST_NS)
+    ]
 
 
-def records(log: Log, topic: str) -> Iterator[Record]:
-    """Every record of a topic as it is now."""
-    with closing(log.reader(topic)) as reader:
-        while items := reader.poll():
-            yield from (item for item in items if isinstance(item, Record))
+def packets_for(task: Task, packets: Sequence[Received]) -> int:
+    """How many of the archive's packets a task's subscriber gets something of."""
+    key = task_key(task.name, task.label_set.version)
+    return sum(key in received.packet.tasks for received in packets)
 
 
 def original_frames(log: Log) -> Iterator[tuple[tuple[str, int], Image]]:
     """The pictures of the frames topic, by (camera, seq)."""
-    for record in records(log, FRAMES):
+    for record in read_all(log, FRAMES):
         message = decode(record.value or b"")
         if isinstance(message, FrameMessage):
             yield (message.camera, message.seq), decode_jpeg(message.jpeg)

@@ -39,6 +39,7 @@ class Shown:
         moments: by camera, in order.
         fps: frames per second that were taken from each camera.
         model: hash of the codec in the packets, hexadecimal.
+        log: address of the log that everything went through.
     """
 
     tasks: tuple[Task, ...]
@@ -47,6 +48,7 @@ class Shown:
     moments: Mapping[str, Sequence[Moment]]
     fps: float
     model: str
+    log: str
 
 
 def show(shown: Shown, files: Files, steps: Sequence[Timing], busy: Sequence[Timing]) -> None:
@@ -88,6 +90,7 @@ def make_report(shown: Shown, files: Files, steps: Sequence[Timing], busy: Seque
         facts={
             "discover-stream": __version__,
             "codec": f"nano, hash {shown.model}",
+            "log": "embedded, one file" if shown.log.startswith("sqlite:") else shown.log,
             "frames": f"{shown.fps:g} a second from each camera",
             "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -13,7 +13,17 @@ from typing import TYPE_CHECKING
 from actors.decode_pool import DecodeJob, DecodeOptions, decode_job
 from discover_stream.app.moments import iso, parse_moment
 from discover_stream.config import Config, load_config
-from discover_stream.sdk import Archived, LazyDecoder, Span, archive_span, label_sets, open_existing, read_archive
+from discover_stream.sdk import (
+    Archived,
+    GapMessage,
+    LazyDecoder,
+    Span,
+    archive_gaps,
+    archive_span,
+    label_sets,
+    open_existing,
+    read_archive,
+)
 from discover_stream.types import InputError, Profile
 from topics.log import Log
 
@@ -51,7 +61,7 @@ class Replayed:
 
 
 def replay_archive(path: Path | None, order: ReplayOrder) -> Replayed:
-    """Decode the packets of a camera between two capture times.
+    """Decode the packets of a camera between two capture times, from the frame that shows the first one on.
 
     The film runs at the median rate of the frames, whatever lies between them. Raises InputError for an
     unknown camera or task, a span without frames, or an output that cannot be written.
@@ -62,13 +72,25 @@ def replay_archive(path: Path | None, order: ReplayOrder) -> Replayed:
         from_ns = parse_moment(order.start, span.first_ns)
         to_ns = span.last_ns + 1 if order.end is None else parse_moment(order.end, span.first_ns)
         keys = task_keys(log, order.task)
-        found = read_archive(log, order.camera, from_ns, to_ns)
+        # The first picture is the one that shows the instant; but an instant after the last one shows nothing.
+        found = read_archive(log, order.camera, from_ns, to_ns) if from_ns <= span.last_ns else iter(())
         head = list(itertools.islice(found, _SAMPLE))
         if not head:
             raise InputError(
                 f"camera {order.camera}: no frames from {iso(from_ns)} to {iso(to_ns)}; the archive holds {_told(span)}"
             )
-        return _write(config, order, keys, (head, found))
+        done = _write(config, order, keys, (head, found))
+        return with_gaps(done, archive_gaps(log, order.camera, from_ns, to_ns))
+
+
+def with_gaps(done: Replayed, gaps: Sequence[GapMessage]) -> Replayed:
+    """The same, and a word about what is known to be missing in the span."""
+    if not gaps:
+        return done
+    first, count = gaps[0], len(gaps)
+    told = f"from {iso(first.from_ns)} to {iso(first.to_ns)} frames are missing: {first.reason}"
+    more = f", and {count - 1} more gaps" if count > 1 else ""
+    return replace(done, note="; ".join(filter(None, (done.note, told + more))))
 
 
 def _write(

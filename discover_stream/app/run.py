@@ -18,6 +18,7 @@ from actors.progress import Progress
 from actors.system import System
 from discover_stream.config import load_config
 from discover_stream.types import InputError
+from topics.log import LogError
 
 _LOOK_EVERY_S = 0.3
 
@@ -26,12 +27,14 @@ def run_system(path: Path | None, *, until_idle: bool, every_s: float, as_json: 
     """Run the system of a configuration; Ctrl-C and SIGTERM stop it cleanly.
 
     Raises InputError for a configuration that cannot be used, and at the end when a source could not be
-    read; LogError when the log cannot be used or another system took it over.
+    read; LogError when the log cannot be used at the start, has lost its topics or was taken over by another
+    system, and at the end when it was away.
     """
     config = load_config(path)
     system = System(config, on_event=lambda line: typer.echo(line, err=as_json))
     typer.echo(
-        f"log {config.log.path}; cameras {', '.join(c.name for c in config.cameras)}; tasks {', '.join(config.tasks)}",
+        f"log {config.log.path or config.log.url}; cameras {', '.join(c.name for c in config.cameras)}; "
+        f"tasks {', '.join(config.tasks)}",
         err=as_json,
     )
     with system:
@@ -40,6 +43,19 @@ def run_system(path: Path | None, *, until_idle: bool, every_s: float, as_json: 
         progress = system.progress()
         typer.echo("stopping", err=as_json)
     show(progress, as_json)
+    complain(progress)
+
+
+def complain(progress: Progress) -> None:
+    """Raise what the last word of a run has to be, if it did not end well.
+
+    Raises LogError for frames that the log did not take any more, InputError for a source that was given up.
+    """
+    away = [camera for camera in progress.cameras if camera.outage is not None]
+    if away:
+        raise LogError(f"camera {away[0].name}: stopped while frames could not be written: {away[0].problem}")
+    if progress.outage is not None:
+        raise LogError(progress.outage.error)
     failed = [camera for camera in progress.cameras if camera.health == "failed"]
     if failed:
         raise InputError(f"camera {failed[0].name}: {failed[0].problem}")
@@ -71,8 +87,11 @@ def show(progress: Progress, as_json: bool) -> None:
     rates = "  ".join(f"{task.name} {task.kbps:.1f} kbit/s" for task in progress.tasks)
     typer.echo(
         f"{progress.elapsed_s:7.1f} s  frames {progress.frames}  archived {progress.archived}  waiting {waiting}  "
-        f"dropped {dropped}  dead {progress.dead}  restarts {progress.restarts}  {rates}"
+        f"dropped {dropped}  lost {progress.lost}  dead {progress.dead}  restarts {progress.restarts}  {rates}"
     )
+    for camera in progress.cameras:
+        if camera.outage is not None:
+            typer.echo(f"          camera {camera.name}: {camera.problem}")
 
 
 @contextmanager

@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.decisions import (
     LONGEST_DELAY_S,
+    MAX_DEATHS,
+    Care,
     StagePlan,
     active_tasks,
     admit,
@@ -83,6 +88,101 @@ def test_idle_means_no_source_and_no_lag_anywhere() -> None:
 
 def test_the_third_death_is_the_last() -> None:
     assert [to_be_buried(attempts) for attempts in (1, 2, 3, 4)] == [False, False, False, True]
+
+
+class Death(Exception):
+    """A process is gone."""
+
+
+@dataclass
+class Partition:
+    """A stage's input and what a log keeps of its work, with processes that die at it.
+
+    `eager` stages touch all that a batch holds before they commit its first record, as one that asks ahead
+    does; others touch and commit record by record. Both commit one by one.
+    """
+
+    killers: set[int]
+    count: int
+    in_hand: int
+    eager: bool
+    kills: list[int]
+    done: list[int] = field(default_factory=list)
+    buried: dict[int, int] = field(default_factory=dict)
+    attempts: Counter[int] = field(default_factory=Counter)
+    died: Counter[int] = field(default_factory=Counter)
+    steps: int = 0
+
+    def touch(self, record: int) -> None:
+        self.steps += 1
+        if self.steps in self.kills:
+            raise Death
+        if record in self.killers:
+            self.died[record] += 1
+            raise Death
+
+    def commit(self, record: int) -> None:
+        self.done.append(record)
+        self.attempts.pop(record, None)
+
+    def run(self) -> None:
+        care = Care(self.in_hand)
+        while (first := len(self.done)) < self.count:
+            if care.needed:
+                self.attempts[first] += 1
+                if to_be_buried(self.attempts[first]):
+                    self.buried[first] = self.attempts[first] - 1
+                else:
+                    self.touch(first)
+                self.commit(first)
+                care = care.after(1)
+                continue
+            batch = range(first, min(self.count, first + self.in_hand))
+            for record in batch if self.eager else ():
+                self.touch(record)
+            for record in batch:
+                if not self.eager:
+                    self.touch(record)
+                self.commit(record)
+
+    def run_to_the_end(self) -> int:
+        deaths = 0
+        while len(self.done) < self.count:
+            try:
+                self.run()
+            except Death:
+                deaths += 1
+        return deaths
+
+
+@given(
+    killers=st.sets(st.integers(0, 39), max_size=8),
+    in_hand=st.integers(1, 12),
+    eager=st.booleans(),
+    kills=st.lists(st.integers(1, 80), max_size=2),
+)
+def test_the_third_death_of_its_own_buries_a_record_wherever_it_lies(
+    killers: set[int], in_hand: int, eager: bool, kills: list[int]
+) -> None:
+    partition = Partition(killers, 40, in_hand, eager, kills)
+    deaths = partition.run_to_the_end()
+    assert partition.done == list(range(40))  # each once, in order, buried or not
+    assert set(partition.buried) == killers  # two deaths from outside bury nobody else
+    assert all(count == MAX_DEATHS for count in partition.buried.values())
+    # Besides the three, a killer may have taken a run down that worked on many at once, and counted nothing.
+    assert all(count <= MAX_DEATHS + 1 for count in partition.died.values())
+    assert deaths <= len(killers) * (MAX_DEATHS + 1) + len(kills)
+    assert partition.attempts.total() == 0
+
+
+def test_care_ends_and_begins_anew_with_every_run() -> None:
+    care = Care(3)
+    needed = []
+    for _ in range(5):
+        needed.append(care.needed)
+        care = care.after(1)
+    assert needed == [True, True, True, False, False]
+    assert Care(3).needed
 
 
 @pytest.mark.parametrize(

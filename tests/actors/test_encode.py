@@ -15,9 +15,10 @@ from discover_stream.codec.still import decode_packet, encode_frame
 from discover_stream.config import CameraConfig
 from discover_stream.types import Box, Frame, Image, LabelSet, Region
 from discover_stream.video.jpeg import decode_jpeg, encode_jpeg
-from topics.catalogue import ARCHIVE, DEAD, FRAMES
+from topics.catalogue import ARCHIVE, DEAD, FRAMES, INDEX
 from topics.log import Fenced, lag
-from topics.messages import DeadMessage, EncodeState, FrameMessage, GapMessage, decode_as, encode
+from topics.messages import DeadMessage, EncodeState, FrameMessage, GapMessage, IndexMessage, decode, decode_as, encode
+from topics.sqlite_stage import SqliteStage
 
 KEYS = {name: task_key(name, 1) for name in ("vehicles", "pedestrians")}
 SETTINGS = EncodeSettings(quality=3, batch=4)
@@ -83,6 +84,44 @@ def test_every_frame_once_in_order_and_as_coded_without_the_log(filled, codec, r
         assert packet.tasks == tuple(sorted(KEYS.values()))
         assert decode_packet(codec, packet, camera="gate").sent.any()
     assert len({region.track for packet in found for region in packet.regions}) == 1
+
+
+def test_a_run_that_goes_well_counts_attempts_at_its_start_only(filled, codec, run_until, monkeypatch) -> None:
+    counted = []
+    count = SqliteStage.record_attempt
+    monkeypatch.setattr(
+        SqliteStage, "record_attempt", lambda self, *place: counted.append(place[2]) or count(self, *place)
+    )
+    run_until(stage(filled, codec), done(filled))
+    assert counted == list(range(2 * SETTINGS.batch))
+
+
+def test_the_time_index_tells_where_packets_are(filled, codec, records, run_until) -> None:
+    run_until(stage(filled, codec), lambda: lag(filled, "stage:encode-1", FRAMES, [1])[1] <= 12)
+    run_until(stage(filled, codec), done(filled))
+    entries = [decode_as(IndexMessage, record.value) for record in records(filled, INDEX)]
+    found = packets(records, filled)
+    assert [(entry.incarnation, entry.seq) for entry in entries] == [
+        (life, next(packet.seq for packet in found if packet.incarnation == life)) for life in (0, 1)
+    ]
+    for entry in entries:  # frames lie at the offset of their number here
+        assert (entry.camera, entry.archive_offset) == ("gate", entry.seq)
+        assert entry.capture_ns == found[entry.seq].capture_ns
+
+
+def test_what_is_missing_from_the_archive_is_told_beside_it(filled, codec, records, run_until) -> None:
+    run_until(stage(filled, codec), lambda: lag(filled, "stage:encode-1", FRAMES, [1])[1] <= 14)
+    before = packets(records, filled)[-1]
+    filled.trim(FRAMES, 1, before.seq + 4)  # three frames are gone before they were encoded
+    away = GapMessage(camera="gate", from_ns=1, to_ns=2, reason="the cable", next_seq=20)
+    filled.append(FRAMES, "gate", encode(away), partition=1)
+    run_until(stage(filled, codec), done(filled))
+    found = packets(records, filled)
+    after = next(packet for packet in found if packet.seq > before.seq)
+    lost, passed_on = (m for r in records(filled, INDEX) if isinstance(m := decode(r.value), GapMessage))
+    assert (lost.camera, lost.frames, lost.next_seq) == ("gate", 3, after.seq)
+    assert (lost.from_ns, lost.to_ns) == (before.capture_ns, after.capture_ns)
+    assert passed_on == away
 
 
 def test_deaths_repeat_nothing_lose_nothing_and_reuse_no_id(filled, codec, records, run_until) -> None:

@@ -10,7 +10,9 @@ import msgspec
 import numpy as np
 import pytest
 
-from actors.ingest import IngestStage, anchored, resumed, source_identity
+from actors.frame_buffer import BufferRule, FrameBuffer
+from actors.ingest import IngestStage
+from actors.ingest_source import CameraReader, anchored, resumed, source_identity
 from discover_stream.config import CameraConfig
 from discover_stream.types import InputError
 from discover_stream.video.jpeg import decode_jpeg
@@ -70,7 +72,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("after", [1, 7, 20])
 def test_a_killed_ingest_goes_on_where_the_log_ends(log, records, clip: Path, monkeypatch, after: int) -> None:
-    from actors import ingest as module
+    from actors import ingest_source as module
 
     whole = module.encode_jpeg
     count = 0
@@ -147,10 +149,10 @@ def test_waits_for_encoding_where_nothing_may_be_lost(log, records, clip: Path, 
 def test_drops_are_counted_and_recorded_as_a_gap(log, records, clip: Path, monkeypatch) -> None:
     encoder = log.stage("encode", 1, "test")
     stage = ingest(log, camera(clip, when_behind="drop"), max_lag=4)
-    admitted = IngestStage._has_room
+    admitted = IngestStage._admission
     calls = 0
 
-    def room(self) -> bool:
+    def room(self) -> str:
         nonlocal calls
         calls += 1
         if calls == 11:  # encoding has caught up
@@ -158,7 +160,7 @@ def test_drops_are_counted_and_recorded_as_a_gap(log, records, clip: Path, monke
                 transaction.commit_offset(FRAMES, 1, 4)
         return admitted(self)
 
-    monkeypatch.setattr(IngestStage, "_has_room", room)
+    monkeypatch.setattr(IngestStage, "_admission", room)
     assert stage.run() == "ended"
     found = messages(records, log)
     assert [m.seq for m in found if isinstance(m, FrameMessage)] == [0, 1, 2, 3, 10, 11, 12]
@@ -174,7 +176,7 @@ def test_drops_are_counted_and_recorded_as_a_gap(log, records, clip: Path, monke
 
 
 def test_a_frame_too_large_for_a_message_is_a_gap(log, records, clip: Path, monkeypatch) -> None:
-    from actors import ingest as module
+    from actors import ingest_source as module
 
     whole = module.encode_jpeg
     sizes = iter([0, 5 * 2**20] + [0] * 18)
@@ -341,12 +343,16 @@ def test_a_stream_that_restarted_its_clock_is_tied_to_the_present() -> None:
     assert anchored(IngestState(origin_ns=7), 0, 5000, True) == (7, None)
 
 
-def test_contact_lost_before_the_first_frame_lies_after_what_was_recorded(log) -> None:
-    stage = ingest(log, CameraConfig(name="gate", source="rtsp://gate.example/1"))
-    stage._state = IngestState(next_seq=9, last_capture_ns=START_NS, origin_ns=START_NS - 10**9)
-    stage._lost_contact(Gap("gate", 8, 0, 10**9, 2, "the sender closed the stream"))
-    stage._anchor(2 * 10**9)
-    away, lost = stage._holes
+def test_contact_lost_before_the_first_frame_lies_after_what_was_recorded() -> None:
+    buffer = FrameBuffer(BufferRule(2**20, waits=False))
+    state = IngestState(next_seq=9, last_capture_ns=START_NS, origin_ns=START_NS - 10**9)
+    reader = CameraReader(CameraConfig(name="gate", source="rtsp://gate.example/1"), state, buffer, "ingest-gate-1")
+    reader._lost_contact(Gap("gate", 8, 0, 10**9, 2, "the sender closed the stream"))
+    reader._anchor(2 * 10**9)
+    buffer.end()
+    portion = buffer.take()
+    assert portion is not None
+    away, lost = portion.holes
     assert (away.from_ns, away.reason) == (START_NS, "ingest was not running")
     assert START_NS < lost.from_ns < lost.to_ns < away.to_ns
     assert lost.to_ns - lost.from_ns == 10**9

@@ -8,6 +8,7 @@ from actors.registry import TaskTable, load_tasks, read_label_sets, refuse_colli
 from discover_stream.codec.packet import task_key
 from discover_stream.types import InputError, LabelSet, Task
 from topics.catalogue import LABELS, TASKS
+from topics.messages import LabelSetMessage, encode
 
 LABEL_WORDS = tuple(f"thing {number}" for number in range(100))
 
@@ -56,7 +57,7 @@ def test_a_new_version_replaces_the_old_one(log) -> None:
 
 def test_a_changed_label_set_needs_a_new_version(log) -> None:
     register(log, (task("trams"),), 2, "test")
-    with pytest.raises(InputError, match="higher version"):
+    with pytest.raises(InputError, match=r"other labels.*use a new version"):
         register(log, (task("trams", 1, (*LABEL_WORDS, "more")),), 2, "test")
     assert len(read_label_sets(log)["trams", 1].label_set.labels) == 100
 
@@ -91,8 +92,22 @@ def test_unknown_and_doubled_tasks(tmp_path) -> None:
         load_tasks(["vehicles", str(path)])
 
 
-def test_descriptions_may_change_without_a_version(log) -> None:
+@pytest.mark.parametrize(("field", "value"), [("description", "other words"), ("profile", "human")])
+def test_nothing_of_a_version_changes(log, records, field: str, value: str) -> None:
     (loaded,) = load_tasks(["vehicles"])
-    changed = dataclasses.replace(loaded, description="other words")
-    register(log, (changed,), 2, "test")
-    assert read_label_sets(log)["vehicles", 1].description == "other words"
+    before = records(log, LABELS), records(log, TASKS)
+    with pytest.raises(InputError, match=rf"vehicles/1: the log already has another record.*\(other {field}\)"):
+        register(log, (dataclasses.replace(loaded, **{field: value}),), 2, "test")
+    assert (records(log, LABELS), records(log, TASKS)) == before
+    assert read_label_sets(log)["vehicles", 1] == loaded
+
+
+def test_labels_of_an_earlier_release_are_known(log, records) -> None:
+    """It wrote the label set itself under the task's name, where the pointer is now."""
+    old = task("trams")
+    for key in ("trams/1", "trams"):
+        log.append(LABELS, key, encode(LabelSetMessage.of(old)))
+    count = len(records(log, LABELS))
+    register(log, (old,), 2, "test")
+    assert len(records(log, LABELS)) == count
+    assert names(TaskTable(log, 0)) == {"trams": 1}

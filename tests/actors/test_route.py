@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from actors.registry import load_tasks, register
-from actors.route import RouteStage, Tally, split
+from actors.route import MAX_PACKETS, RouteStage, Tally, split
 from discover_stream.codec.packet import (
     Packet,
     PacketAtom,
@@ -17,6 +17,7 @@ from discover_stream.types import BitstreamError, Box
 from topics.catalogue import ARCHIVE, DEAD, task_topic
 from topics.log import lag
 from topics.messages import DeadMessage, decode_as
+from topics.sqlite_stage import SqliteStage
 
 VEHICLES, PEDESTRIANS = task_key("vehicles", 1), task_key("pedestrians", 1)
 
@@ -59,6 +60,45 @@ def test_each_task_gets_its_atoms_byte_for_byte(log, records, run_until) -> None
         assert {(r.key, r.partition) for r in records(log, task_topic(task))} == {("gate", 1)}
         (tally,) = [tally for tally in router.report.tallies if tally.task == task]
         assert tally == Tally(task, "gate", 12, sum(map(len, got)), 0, 11 * 10**8)
+
+
+def test_a_run_that_goes_well_counts_attempts_at_its_start_only_and_commits_batches(
+    log, records, run_until, monkeypatch
+) -> None:
+    sent = fill(log, 5 * MAX_PACKETS)
+    calls = {"record_attempt": 0, "transaction": 0}
+    for name in calls:
+        method = getattr(SqliteStage, name)
+
+        def counted(self, *arguments, _name=name, _method=method):
+            calls[_name] += 1
+            return _method(self, *arguments)
+
+        monkeypatch.setattr(SqliteStage, name, counted)
+    run_until(RouteStage(log, 1, "test"), done(log))
+    assert calls == {"record_attempt": MAX_PACKETS, "transaction": MAX_PACKETS + 4}
+    assert received(records, log, "vehicles") == [packet_bytes(route(item, (VEHICLES,))) for item in sent]
+
+
+def test_a_batch_ends_where_it_gets_too_large(log, records, run_until, monkeypatch) -> None:
+    from actors import route as module
+
+    large = Packet(b"abc", 4, 0, 0, 0, 64, 48, (VEHICLES,), (), bytes(400_000), ())
+    monkeypatch.setattr(module, "MAX_PACKETS", 8)
+    for _ in range(16):
+        log.append(ARCHIVE, "gate", packet_bytes(large), partition=1)
+    sizes = []
+    whole = SqliteStage._commit
+
+    def measured(self, transaction):
+        sizes.append(sum(item.size for item in transaction.outgoing))
+        whole(self, transaction)
+
+    monkeypatch.setattr(SqliteStage, "_commit", measured)
+    run_until(RouteStage(log, 1, "test"), done(log))
+    assert len(received(records, log, "vehicles")) == 16
+    assert max(sizes) <= 3 * 400_100  # the third reaches the bound
+    assert len(sizes) == 8 + 3
 
 
 class Killed(BaseException):

@@ -28,6 +28,7 @@ from discover_stream.video.source import open_source
 from topics import open_log
 from topics.catalogue import ARCHIVE, DEAD, FRAMES, task_topic
 from topics.log import Log, Record
+from topics.partitioner import partition_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -158,7 +159,8 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
     with running(folder / "killed.txt", *run) as first:
         first.until(lambda: first.pid_of("route-0"), "the stages started")
         log = open_log(f"sqlite:{folder}/log.db")
-        first.until(lambda: count(log, ARCHIVE) >= 3, "three packets were archived")
+        other = partition_for(CAMERAS[1], 4)
+        first.until(lambda: count(log, ARCHIVE) >= 3 and count(log, ARCHIVE, other), "packets of both were archived")
         assert len(stages_in(folder)) >= 7  # two of ingest, encode and route, and ground
         killed = first.end(signal.SIGKILL)
     deadline = time.monotonic() + 60

@@ -6,10 +6,11 @@ import pytest
 
 from actors.decisions import StagePlan
 from actors.ingest import IngestReport
+from actors.progress import Outage
 from actors.remote import Report
 from actors.route import Tally
 from actors.supervisor import Watched
-from actors.system import System, anchored_paths, camera_progress, catalogue_settings, lags, task_progress
+from actors.system import System, anchored_paths, backlog, camera_progress, catalogue_settings, task_progress
 from discover_stream.config import parse_config
 from discover_stream.types import DiscoverError, InputError
 from topics.catalogue import ARCHIVE, FRAMES
@@ -67,6 +68,14 @@ def test_what_is_known_of_a_camera() -> None:
     assert (found.name, found.frames, found.gaps, found.problem) == ("a", 8, 1, "cut")
     assert found.dropped == {"slow": 3, "large": 1}
     assert item.done == 8
+    away = Outage(0, "log x: locked")
+    item.reports[3, 1] = Report(
+        3, 1, 9, IngestReport(9, 17, 0, (("log unavailable", 4),), None, buffered=6, outage=away)
+    )
+    found = camera_progress(item)
+    assert (found.buffered, found.outage) == (6, away)
+    assert found.problem == "log unavailable since 1970-01-01T00:00:00Z, 6 frames buffered, 4 dropped: log x: locked"
+    item.reports.popitem()
     item.error = "died"
     item.reports.popitem()
     assert camera_progress(item).problem is None  # it runs again
@@ -74,14 +83,15 @@ def test_what_is_known_of_a_camera() -> None:
     assert camera_progress(item).problem == "died"
 
 
-def test_lags_are_those_of_the_stages(log) -> None:
-    for _ in range(3):
-        log.append(FRAMES, "gate", b"x", partition=1)
-    log.append(ARCHIVE, "gate", b"x", partition=1)
-    assert (lags(log, 0), lags(log, 1)) == ((0, 0), (3, 1))
+def test_partitions_with_work_left_are_known(log) -> None:
+    assert backlog(log, 2) == ()
+    log.append(FRAMES, "gate", b"x", partition=1)
+    assert backlog(log, 2) == (1,)
     with log.stage("encode", 1, "test").transaction() as transaction:
-        transaction.commit_offset(FRAMES, 1, 2)
-    assert lags(log, 1) == (1, 1)
+        transaction.commit_offset(FRAMES, 1, 1)
+    assert backlog(log, 2) == ()
+    log.append(ARCHIVE, "gate", b"x", partition=0)
+    assert backlog(log, 2) == (0,)
 
 
 def test_a_system_that_is_not_running_says_so() -> None:

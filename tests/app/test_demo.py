@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,7 @@ from discover_stream.app.demo_figures import (
     stream_seconds,
     task_figures,
 )
+from discover_stream.app.demo_log import demo_log, how_to_remove
 from discover_stream.app.demo_pictures import Moment, evenly, film_rows, sheet_rows
 from discover_stream.app.demo_plan import (
     MAX_SIDE,
@@ -38,7 +40,7 @@ from discover_stream.app.demo_plan import (
     write_config,
 )
 from discover_stream.app.demo_report import Timing, render_report
-from discover_stream.app.demo_run import records
+from discover_stream.app.demo_run import packets_for
 from discover_stream.app.demo_show import Shown, make_report
 from discover_stream.codec.packet import (
     Packet,
@@ -49,7 +51,7 @@ from discover_stream.codec.packet import (
     parse_packet,
     task_key,
 )
-from discover_stream.config import load_config
+from discover_stream.config import load_config, parse_config
 from discover_stream.decoding import DecodedFrame, packet_regions
 from discover_stream.semantics.labels import load_task
 from discover_stream.types import Box, Image, InputError, Provenance
@@ -57,10 +59,12 @@ from discover_stream.video.sink import open_sink
 from discover_stream.video.source import open_source
 from topics import open_log
 from topics.catalogue import task_topic
+from topics.reading import read_all
 
 VEHICLES = load_task("vehicles")
 KEY = task_key("vehicles", VEHICLES.label_set.version)
 SECOND = 10**9
+NOW = datetime(2026, 11, 20, 12, 7, 35, 123_999)
 
 
 def packet(seq: int = 0, *, capture_ns: int = 0, size: tuple[int, int] = (64, 48), atom: int = 100) -> Packet:
@@ -216,12 +220,40 @@ def test_configuration_keeps_what_the_user_chose(tmp_path: Path) -> None:
     base = load_config().model_copy(update={"quality": 7, "tasks": ("pedestrians",)})
     files = Files(tmp_path)
     cameras = plan_cameras(None, 1, 2, files)
-    config = demo_config(base, cameras, files, decoders=2)
+    config = demo_config(base, cameras, demo_log(base.log, files, 2, NOW), decoders=2)
     assert (config.quality, config.tasks, config.pools.decode) == (7, ("pedestrians",), 2)
     assert [camera.name for camera in config.cameras] == [camera.name for camera in cameras]
     assert config.log.path.is_absolute()
     write_config(config, files.config)
     assert load_config(files.config) == config
+
+
+def test_on_brokers_the_demo_has_topics_of_its_own(tmp_path: Path) -> None:
+    base = parse_config(
+        "cameras: [{name: a, source: x}]\n"
+        "log: {kafka: {brokers: ['b:9092'], prefix: lab., replication: 3, tls: {ca: ca.pem}}, partitions: 16}",
+        "test",
+    )
+    files = Files(tmp_path)
+    log = demo_log(base.log.anchored(tmp_path), files, 2, NOW)
+    config = demo_config(base, plan_cameras(None, 1, 2, files), log, decoders=1)
+    assert config.log.partitions == 2
+    assert config.log.url == (
+        f"kafka:b:9092?prefix=lab.demo-261120-120735-123.&replication=3&tls=yes&ca={tmp_path}/ca.pem"
+    )
+    write_config(config, files.config)
+    assert load_config(files.config) == config
+    assert how_to_remove(config.log).endswith(
+        r"--bootstrap-server b:9092 --delete --topic 'lab\.demo-261120-120735-123\..*'"
+    )
+
+
+def test_the_demo_waits_for_what_each_task_is_sent() -> None:
+    vehicles, others = load_task("vehicles"), load_task("pedestrians")
+    key = task_key("vehicles", vehicles.label_set.version)
+    packets = [Received("a", 10, replace(packet(seq), tasks=(key,) if seq else ())) for seq in range(3)]
+    assert packets_for(vehicles, packets) == 2
+    assert packets_for(others, packets) == 0
 
 
 # ---- what it shows ----
@@ -260,7 +292,7 @@ def report_page(camera: str = "a") -> str:
     cameras = (replace(simulated("a", 1, (64, 48), 1, 2), name=camera),)
     part = task_figures("vehicles", received(camera, packet(atom=50)), decode_ms=4, sent_cells=1)
     whole = task_figures(ALL, received(camera, packet(atom=500)), decode_ms=5, sent_cells=1)
-    shown = Shown((VEHICLES,), cameras, (part, whole), {camera: [moment(camera, 0)]}, 2.0, "abc123")
+    shown = Shown((VEHICLES,), cameras, (part, whole), {camera: [moment(camera, 0)]}, 2.0, "abc123", "sqlite:log.db")
     return render_report(make_report(shown, Files(Path("demo")), [Timing("stream", 2.5)], [Timing("encode", 1)]))
 
 
@@ -318,7 +350,7 @@ def test_whole_demo_on_the_real_system(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
 
     with open_log(load_config(files.config).log.url) as log:
-        sent = [record for record in records(log, task_topic("vehicles")) if record.value is not None]
+        sent = [record for record in read_all(log, task_topic("vehicles")) if record.value is not None]
     # Two frames of each camera; the report's figures are exactly those of the records in the task's topic.
     assert sorted(record.key for record in sent if record.key) == ["clip", "clip", "road-west", "road-west"]
     line = task_figures("vehicles", [Received(r.key or "", len(v), parse_packet(v)) for r in sent if (v := r.value)])

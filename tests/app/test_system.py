@@ -17,7 +17,7 @@ from actors.registry import load_tasks, register
 from actors.route import RouteStage
 from actors.system import catalogue_settings
 from discover_stream.app.moments import iso, parse_moment
-from discover_stream.app.replay import frame_rate
+from discover_stream.app.replay import Replayed, frame_rate, with_gaps
 from discover_stream.codec.model import load_codec
 from discover_stream.config import load_config
 from discover_stream.types import Box, InputError, Region
@@ -25,6 +25,7 @@ from discover_stream.video.simulate import SimulatedCamera
 from discover_stream.video.sink import open_sink
 from topics.catalogue import ARCHIVE, FRAMES, catalogue
 from topics.log import lag
+from topics.messages import GapMessage
 from topics.partitioner import partition_for
 from topics.sqlite import SqliteLog
 
@@ -131,7 +132,7 @@ def test_subscribe_saves_pictures(recorded: Path, discover, tmp_path: Path, read
     [
         ((), 8),
         (("--from", "+0.4s", "--to", "+1s"), 3),
-        (("--from", "2026-01-01T00:00:00.3Z"), 6),
+        (("--from", "2026-01-01T00:00:00.3Z"), 7),  # with the one at 0.2 s, which shows this instant
         (("--from", str(BEGIN_NS // 10**9), "--to", "2026-01-01T00:00:00.200"), 1),
     ],
 )
@@ -153,6 +154,15 @@ def test_replay_of_a_task_starts_where_it_was_grounded(recorded: Path, discover,
     line = refused(*replay, tmp_path / "before.mp4", "--to", "+0.5s")
     assert "task vehicles was not grounded before 2026-01-01T00:00:00.400Z" in line
     assert not (tmp_path / "before.mp4").exists()
+
+
+def test_replay_tells_what_is_missing() -> None:
+    done = Replayed(3, "a", "b", None)
+    away = GapMessage(camera="gate", from_ns=BEGIN_NS, to_ns=BEGIN_NS + 10**9, reason="the cable", next_seq=3)
+    assert with_gaps(done, ()) == done
+    told = "from 2026-01-01T00:00:00.000Z to 2026-01-01T00:00:01.000Z frames are missing: the cable"
+    assert with_gaps(done, (away,)) == Replayed(3, "a", "b", told)
+    assert with_gaps(Replayed(3, "a", "b", "so"), (away, away)).note == f"so; {told}, and 1 more gaps"
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 from topics.log import Log, Record, Start, TopicSpec
 
@@ -18,18 +18,43 @@ SPECS = (
     TopicSpec("table", 1, compacted=True),
     TopicSpec("state", 2, compacted=True),
 )
+FILLER = "~filler"
+"""A key that `Backend.compact` may leave behind."""
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A way to make an empty log. `dense`: offsets have no holes. `url` can be opened by any process."""
+    """What tests must know about a kind of log. `dense`: offsets have no holes before compaction.
+    `compact` has a topic compacted soon, as its backend does by itself in its own time."""
 
     name: str
-    url: Callable[[Path], str]
     dense: bool
+    compact: Callable[[Log, str, int], None]
 
 
-BACKENDS = [Backend("sqlite", lambda folder: f"sqlite:{folder / 'log.db'}", dense=True)]
+def _maintain(log: Log, topic: str, partition: int) -> None:
+    log.maintain()
+
+
+def _close_segment(log: Log, topic: str, partition: int) -> None:
+    """Have the broker close the segment of a partition, which the next record does, and clean soon."""
+    from kafka import KafkaAdminClient
+    from kafka.admin import ConfigResource, ConfigResourceType
+
+    from topics.kafka import KafkaLog
+
+    assert isinstance(log, KafkaLog)
+    soon = {"segment.ms": "50", "min.cleanable.dirty.ratio": "0.001", "max.compaction.lag.ms": "50"}
+    name = log.settings.prefix + topic
+    with KafkaAdminClient(**log.settings.client_options()) as admin:
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, soon)])
+    for _ in range(2):
+        time.sleep(0.1)
+        log.append(topic, FILLER, b"", partition=partition)
+
+
+SQLITE = Backend("sqlite", dense=True, compact=_maintain)
+KAFKA = Backend("kafka", dense=False, compact=_close_segment)
 
 
 def records(log: Log, topic: str, partition: int | None = None, start: Start = "earliest") -> list[Record]:
@@ -37,12 +62,21 @@ def records(log: Log, topic: str, partition: int | None = None, start: Start = "
     found = []
     while batch := reader.poll():
         found += batch
+    reader.close()
     assert all(isinstance(item, Record) for item in found)
     return found
 
 
 def values(log: Log, topic: str, partition: int | None = None, start: Start = "earliest") -> list[bytes | None]:
     return [record.value for record in records(log, topic, partition, start)]
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    """Wait for what a backend does in its own time."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.05)
 
 
 def in_child(target: Callable[..., None], *args: object) -> int | None:

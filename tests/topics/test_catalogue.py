@@ -7,6 +7,7 @@ from topics.catalogue import (
     ARCHIVE,
     DEAD,
     FRAMES,
+    INDEX,
     LABELS,
     PLATES,
     STATE,
@@ -16,6 +17,7 @@ from topics.catalogue import (
     task_topic,
 )
 from topics.checks import check_topic
+from topics.log import Retention
 
 
 def test_every_topic_is_usable_and_explained() -> None:
@@ -26,13 +28,13 @@ def test_every_topic_is_usable_and_explained() -> None:
         assert spec.keyed
     names = [spec.name for spec in specs]
     assert sorted(names) == sorted(
-        [FRAMES, ARCHIVE, PLATES, STATE, LABELS, TASKS, DEAD, "task.vehicles", "task.pedestrians"]
+        [FRAMES, ARCHIVE, INDEX, PLATES, STATE, LABELS, TASKS, DEAD, "task.vehicles", "task.pedestrians"]
     )
 
 
 def test_topics_of_cameras_are_split_alike() -> None:
     specs = {spec.name: spec for spec in catalogue(["a"], CatalogueSettings(partitions=7))}
-    assert {specs[name].partitions for name in (FRAMES, ARCHIVE, PLATES, TASKS, DEAD, "task.a")} == {7}
+    assert {specs[name].partitions for name in (FRAMES, ARCHIVE, INDEX, PLATES, TASKS, DEAD, "task.a")} == {7}
 
 
 def test_what_a_replay_needs_outlives_the_archive() -> None:
@@ -41,6 +43,17 @@ def test_what_a_replay_needs_outlives_the_archive() -> None:
         assert specs[name].retention.age_ns is None
         assert specs[name].retention.max_bytes is None
     assert {name for name, spec in specs.items() if spec.compacted} == {PLATES, LABELS, STATE}
+
+
+def test_what_somebody_waits_for_is_guarded() -> None:
+    assert {spec.name for spec in catalogue(["a"]) if spec.guarded} == {FRAMES, ARCHIVE}
+
+
+def test_the_time_index_outlives_what_it_points_to() -> None:
+    specs = {spec.name: spec for spec in catalogue((), CatalogueSettings(archive=Retention(5, 7)))}
+    assert specs[INDEX].retention == Retention(5 + 3600 * 10**9, None)
+    specs = {spec.name: spec for spec in catalogue((), CatalogueSettings(archive=Retention(None, 7)))}
+    assert specs[INDEX].retention == Retention(None, None)
 
 
 @pytest.mark.parametrize("name", ["", "A", "a b", "a.b", "a_b", "é", "x" * 41, "a\n", "../x", "٣"])

@@ -246,7 +246,7 @@ def _transfer(url: str) -> None:
 
 
 def test_a_stage_killed_again_and_again_is_exactly_once(log: Log, url: str) -> None:
-    total = 20
+    total = 14
     for number in range(total):
         log.append("in", "k", b"%d" % number, partition=0)
     codes = []
@@ -270,7 +270,7 @@ def _run_until_killed(url: str) -> None:
 
 
 def test_kills_at_any_moment_keep_outputs_offsets_and_state_together(log: Log, url: str) -> None:
-    for _ in range(4):
+    for _ in range(3):
         before = log.bounds("out", 0).end
         process = SPAWN.Process(target=_run_until_killed, args=(url,))
         process.start()

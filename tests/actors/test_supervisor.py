@@ -1,0 +1,103 @@
+"""What follows the end of a run loop; the processes themselves are in the tests of the running system."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import ray
+
+from actors.decisions import StagePlan
+from actors.encode import EncodeReport
+from actors.ingest import IngestReport
+from actors.log_view import TopicGone
+from actors.progress import Outage
+from actors.remote import Report
+from actors.supervisor import Supervisor, Watched, ending_of
+from discover_stream.config import load_config
+from discover_stream.types import InputError
+from topics.log import Fenced, LogError, MessageTooLarge, OffsetOutOfRange, UnknownTopic
+
+AWAY = "log kafka:b:9092, connecting: no answer from b:9092 within 8 s: check the address and that the broker runs"
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def supervisor(told: list[str]) -> Supervisor:
+    return Supervisor(load_config(), told.append)
+
+
+def encoder() -> Watched:
+    return Watched("encode-0", "encode", None, plan=StagePlan("encode", 0), pid=7, run=1)
+
+
+@pytest.mark.parametrize(
+    ("error", "ending"),
+    [
+        (LogError(AWAY), "log"),
+        (Fenced("x"), "fenced"),
+        (TopicGone("x"), "topic"),
+        (UnknownTopic("x"), "log"),  # said by a broker that has just started, too
+        (MessageTooLarge("x"), "other"),
+        (OffsetOutOfRange("x"), "other"),
+        (InputError("x"), "input"),
+        (ValueError("x"), "other"),
+        (ray.exceptions.RayActorError(), "death"),
+    ],
+)
+def test_endings(error: BaseException, ending: str) -> None:
+    assert ending_of(error) == ending
+
+
+def test_a_log_that_is_away_for_long_is_no_death_and_said_once(supervisor: Supervisor, told: list[str]) -> None:
+    item = encoder()
+    for _ in range(100):
+        item.began_s = time.monotonic()
+        supervisor._after(item, LogError(AWAY))
+        assert item.again_s is not None
+        assert item.again_s - time.monotonic() <= 5
+    assert (item.deaths, item.restarts, item.health) == (0, 0, "restarting")
+    assert item.error == AWAY
+    assert supervisor.failure is None
+    assert told == [f"encode-0: {AWAY}; trying again until the log is back"]
+
+
+def test_that_it_goes_on_is_said_when_it_has_done_something(supervisor: Supervisor, told: list[str]) -> None:
+    item = encoder()
+    supervisor._after(item, LogError(AWAY))
+    item.began_s, item.asked_s, item.running = 1.0, 2.0, object()
+    supervisor._tell_problems(item, Report(7, 2, 0, EncodeReport()))
+    assert len(told) == 1
+    supervisor._tell_problems(item, Report(7, 2, 1, EncodeReport(frames=1)))
+    supervisor._tell_problems(item, Report(7, 2, 2, EncodeReport(frames=2)))
+    assert told[1:] == ["encode-0: goes on, the log is back"]
+    supervisor._after(item, LogError(AWAY))
+    assert len(told) == 3
+
+
+def test_a_cameras_outage_is_said_once_and_its_end(supervisor: Supervisor, told: list[str]) -> None:
+    item = Watched("ingest-a-0", "ingest", None, plan=StagePlan("ingest", 0, "a"), asked_s=2.0, running=object())
+    outage = Outage(0, AWAY)
+    for buffered in (1, 5):
+        supervisor._tell_problems(item, Report(7, 1, 4, IngestReport(4, buffered=buffered, outage=outage)))
+    assert told == [f"ingest-a-0: log unavailable since 1970-01-01T00:00:00Z, 1 frames buffered, 0 dropped: {AWAY}"]
+    supervisor._tell_problems(item, Report(7, 1, 9, IngestReport(9)))
+    assert told[1:] == ["ingest-a-0: goes on, the log is back"]
+
+
+@pytest.mark.parametrize("error", [TopicGone("topic frames: is gone; create it"), Fenced("encode-0: was replaced")])
+def test_what_does_not_pass_stops_the_system(supervisor: Supervisor, error: LogError) -> None:
+    supervisor._after(encoder(), error)
+    assert supervisor.failure is error
+
+
+def test_other_errors_are_deaths(supervisor: Supervisor, told: list[str]) -> None:
+    item = encoder()
+    item.began_s = time.monotonic()
+    supervisor._after(item, OffsetOutOfRange("topic frames: position 9 is beyond the end"))
+    assert (item.deaths, item.restarts) == (1, 1)
+    assert "starting again in 0.2 s" in told[0]
