@@ -109,7 +109,9 @@ class Node:
             if found.status() == psutil.STATUS_ZOMBIE:
                 found.wait(0)
                 return None
-            return found if str(self.settings) in found.cmdline() else None
+            words = found.cmdline()
+            # Empty while the process is becoming Java: that happens after its start was reported.
+            return found if not words or str(self.settings) in words else None
         except (OSError, ValueError, psutil.Error):
             return None
 
