@@ -76,8 +76,23 @@ class SymbolCoder:
         Raises:
             BitstreamError: a symbol does not fit 16 bits.
         """
-        if symbols.size == 0:
-            return b""
+        writer = SymbolWriter(self)
+        writer.put(symbols, tables)
+        return writer.bytes()
+
+    def decode(self, data: bytes, tables: npt.NDArray[np.integer[Any]]) -> Integers:
+        """The symbols (n,) that were coded with these tables.
+
+        Raises:
+            BitstreamError: the bytes are not the coding of that many symbols.
+        """
+        reader = SymbolReader(self, data)
+        symbols = reader.take(tables)
+        reader.finish()
+        return symbols
+
+    def put(self, coder: Any, symbols: Integers, tables: npt.NDArray[np.integer[Any]]) -> None:
+        """Hand symbols to a range encoder, table by table; escaped values follow. Raises BitstreamError."""
         if int(np.abs(symbols).max()) >= LIMIT:
             raise BitstreamError(f"a symbol of size {int(np.abs(symbols).max())} does not fit {ESCAPE_BITS} bits")
         order = np.argsort(tables, kind="stable")
@@ -87,47 +102,81 @@ class SymbolCoder:
         escape = self._lengths[sorted_tables] - 1
         escaped = (entries < 0) | (entries >= escape)
         entries = np.where(escaped, escape, entries).astype(np.int32)
-        coder = constriction.stream.queue.RangeEncoder()
         used, starts = np.unique(sorted_tables, return_index=True)
         ends = [*starts[1:], len(entries)]
         for table, start, end in zip(used, starts, ends, strict=True):
             coder.encode(entries[start:end], self._models[table])
         if escaped.any():
             coder.encode((values[escaped] + LIMIT).astype(np.int32), self._raw)
-        return _shortest(coder)
 
-    def decode(self, data: bytes, tables: npt.NDArray[np.integer[Any]]) -> Integers:
-        """The symbols (n,) that were coded with these tables.
-
-        Raises:
-            BitstreamError: the bytes are not the coding of that many symbols.
-        """
-        if tables.size == 0:
-            if data:
-                raise BitstreamError(f"{len(data)} bytes where an empty string was expected")
-            return np.zeros(0, dtype=np.int64)
-        words = np.frombuffer(data + b"\0" * (-len(data) % 4), dtype=">u4").astype(np.uint32)
-        coder = constriction.stream.queue.RangeDecoder(words)
+    def take(self, coder: Any, tables: npt.NDArray[np.integer[Any]]) -> Integers:
+        """The next symbols of a range decoder, see `put`. Raises AssertionError where there are none."""
         order = np.argsort(tables, kind="stable")
         sorted_tables = tables[order].astype(np.int64)
         used, counts = np.unique(sorted_tables, return_counts=True)
+        entries = np.concatenate(
+            [coder.decode(self._models[table], int(count)) for table, count in zip(used, counts, strict=True)]
+        )
+        escaped = entries == self._lengths[sorted_tables] - 1
+        values = entries + self._offsets[sorted_tables]
+        if escaped.any():
+            values[escaped] = coder.decode(self._raw, int(escaped.sum())).astype(np.int64) - LIMIT
+        symbols = np.empty(len(values), dtype=np.int64)
+        symbols[order] = values
+        return symbols
+
+
+class SymbolWriter:
+    """Writes one coder string in parts: the tables of a part may follow from the parts before it."""
+
+    def __init__(self, coder: SymbolCoder) -> None:
+        self._coder = coder
+        self._range = constriction.stream.queue.RangeEncoder()
+        self.empty = True
+
+    def put(self, symbols: Integers, tables: npt.NDArray[np.integer[Any]]) -> None:
+        """Append `symbols` (n,), the i-th with table `tables[i]`. Raises BitstreamError for one beyond 16 bits."""
+        if symbols.size:
+            self._coder.put(self._range, symbols, tables)
+            self.empty = False
+
+    def bytes(self) -> bytes:
+        """The string so far, as short as it can be."""
+        return b"" if self.empty else _shortest(self._range)
+
+
+class SymbolReader:
+    """Reads one coder string in the parts it was written in; `finish` says whether it was one."""
+
+    def __init__(self, coder: SymbolCoder, data: bytes) -> None:
+        self._coder, self._data = coder, data
+        words = np.frombuffer(data + b"\0" * (-len(data) % 4), dtype=">u4").astype(np.uint32)
+        self._range = constriction.stream.queue.RangeDecoder(words)
+        # Symbols have one code. Coding them once more finds cut and padded strings, and costs little.
+        self._again = SymbolWriter(coder)
+
+    def take(self, tables: npt.NDArray[np.integer[Any]]) -> Integers:
+        """The next symbols (n,), the i-th with table `tables[i]`.
+
+        Raises:
+            BitstreamError: the string cannot hold them.
+        """
+        if tables.size == 0:
+            return np.zeros(0, dtype=np.int64)
         try:
-            entries = np.concatenate(
-                [coder.decode(self._models[table], int(count)) for table, count in zip(used, counts, strict=True)]
-            )
-            escaped = entries == self._lengths[sorted_tables] - 1
-            values = entries + self._offsets[sorted_tables]
-            if escaped.any():
-                values[escaped] = coder.decode(self._raw, int(escaped.sum())).astype(np.int64) - LIMIT
+            symbols = self._coder.take(self._range, tables)
         except AssertionError:
             # The library's way to say that the fraction lies in no symbol's interval.
             raise BitstreamError("a coder string is not a coding of anything") from None
-        symbols = np.empty(len(values), dtype=np.int64)
-        symbols[order] = values
-        # Symbols have one code. This finds cut and padded strings, and costs little beside decoding.
-        if self.encode(symbols, tables) != data:
-            raise BitstreamError("a coder string is not the coding of its symbols; bytes are missing or left over")
+        self._again.put(symbols, tables)
         return symbols
+
+    def finish(self) -> None:
+        """Raise BitstreamError unless the string is exactly the coding of what was taken."""
+        if self._again.empty and self._data:
+            raise BitstreamError(f"{len(self._data)} bytes where an empty string was expected")
+        if self._again.bytes() != self._data:
+            raise BitstreamError("a coder string is not the coding of its symbols; bytes are missing or left over")
 
 
 def _shortest(coder: Any) -> bytes:

@@ -81,19 +81,34 @@ class ScaleBranch(nn.Module):
         return bounded.clamp(max=SCALE_LEVELS - 1)
 
 
+def on_grid(values: Tensor, units: float) -> Tensor:
+    """Weights as int32 in 1/units.
+
+    Raises:
+        ValueError: one is not finite or does not fit.
+    """
+    scaled = (values.detach().double() * units).round()
+    if not bool((scaled.abs() < 2**31).all()):
+        raise ValueError("a weight of the scale branch is not finite or does not fit 32 bits on its grid")
+    return scaled.to(torch.int32)
+
+
+def patches_of(symbols: Integers) -> npt.NDArray[np.float64]:
+    """The 3x3 neighbourhood of every position of z: (N, hz, wz) -> (hz * wz, 9 N), zero outside, clamped to +-127."""
+    n, rows, columns = symbols.shape
+    padded = np.zeros((n, rows + 2, columns + 2))
+    padded[:, 1:-1, 1:-1] = np.clip(symbols, -Z_LIMIT, Z_LIMIT)
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))  # type: ignore[call-overload]  # (N, hz, wz, 3, 3)
+    patches: npt.NDArray[np.float64] = windows.transpose(1, 2, 0, 3, 4).reshape(rows * columns, n * 9)
+    return patches
+
+
 def export_branch(branch: ScaleBranch) -> dict[str, Tensor]:
     """The branch's weights as int32 tensors on the grid: weights in 2**-12, biases in 2**-20.
 
     Raises:
         ValueError: a weight is not finite or does not fit.
     """
-
-    def on_grid(values: Tensor, units: float) -> Tensor:
-        scaled = (values.detach().double() * units).round()
-        if not bool((scaled.abs() < 2**31).all()):
-            raise ValueError("a weight of the scale branch is not finite or does not fit 32 bits on its grid")
-        return scaled.to(torch.int32)
-
     exported: dict[str, Tensor] = {}
     product = 2.0 ** (WEIGHT_BITS + ACTIVATION_BITS)
     for name in ("first", "second", "third"):
@@ -134,11 +149,8 @@ class ExactScales:
         Returns:
             (M, 4hz, 4wz) in 0..47.
         """
-        n, rows, columns = symbols.shape
-        padded = np.zeros((n, rows + 2, columns + 2))
-        padded[:, 1:-1, 1:-1] = np.clip(symbols, -Z_LIMIT, Z_LIMIT)
-        windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))  # type: ignore[call-overload]  # (N, hz, wz, 3, 3)
-        values = windows.transpose(1, 2, 0, 3, 4).reshape(rows * columns, n * 9) * 2.0**ACTIVATION_BITS
+        _, rows, columns = symbols.shape
+        values = patches_of(symbols) * 2.0**ACTIVATION_BITS
         for weight, bias in self._layers[:2]:
             # Half goes up, by floor(v + 1/2): one fixed rule for ties, exact in float64.
             values = np.floor((values @ weight.T + bias) * 2.0**-WEIGHT_BITS + 0.5)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -57,6 +58,25 @@ def shipped_weights() -> Path:
     return Path(str(resources.files("discover_stream") / "weights" / "nano"))
 
 
+def table_tensors(name: str, tables: SymbolTables) -> dict[str, Tensor]:
+    """Tables as a weights file holds them, under `name`."""
+    parts = {"frequencies": tables.frequencies, "lengths": tables.lengths, "offsets": tables.offsets}
+    return {f"{name}.{part}": torch.from_numpy(values.astype(np.int32)) for part, values in parts.items()}
+
+
+def tables_in(tensors: Mapping[str, Tensor], name: str, count: int) -> SymbolTables:
+    """The `count` tables that a weights file holds under `name`.
+
+    Raises:
+        ValueError: there are more or fewer, or they are no probability tables.
+        KeyError: there are none.
+    """
+    frequencies, lengths, offsets = (tensors[f"{name}.{part}"] for part in ("frequencies", "lengths", "offsets"))
+    if not len(frequencies) == len(lengths) == len(offsets) == count:
+        raise ValueError(f"{len(frequencies)} tables for {name}, {count} are needed")
+    return SymbolTables(frequencies.numpy(), lengths.numpy(), offsets.numpy())
+
+
 def write_codec(
     path: Path,
     network: CodecNetwork,
@@ -73,10 +93,7 @@ def write_codec(
     """
     tensors = {f"network.{k}": v.detach().half().contiguous() for k, v in network.state_dict().items()}
     tensors |= {f"scales.{k}": v.contiguous() for k, v in branch.items()}
-    for name, tables in (("y", y_tables), ("z", z_tables)):
-        tensors[f"{name}.frequencies"] = torch.from_numpy(tables.frequencies.astype(np.int32))
-        tensors[f"{name}.lengths"] = torch.from_numpy(tables.lengths.astype(np.int32))
-        tensors[f"{name}.offsets"] = torch.from_numpy(tables.offsets.astype(np.int32))
+    tensors |= table_tensors("y", y_tables) | table_tensors("z", z_tables)
     tensors["medians"] = medians.detach().float().contiguous()
     save_file(tensors, path, metadata={"config": json.dumps(asdict(network.config)), "latent_space": latent_space})
 
@@ -115,17 +132,11 @@ def _assemble(config: dict[str, Any], tensors: dict[str, Tensor], digest: bytes,
     network.requires_grad_(False).eval()
     branch = {k.removeprefix("scales."): v for k, v in tensors.items() if k.startswith("scales.")}
 
-    def tables(name: str, count: int) -> SymbolTables:
-        frequencies, lengths, offsets = (tensors[f"{name}.{part}"] for part in ("frequencies", "lengths", "offsets"))
-        if not len(frequencies) == len(lengths) == len(offsets) == count:
-            raise ValueError(f"{len(frequencies)} tables for {name}, {count} are needed")
-        return SymbolTables(frequencies.numpy(), lengths.numpy(), offsets.numpy())
-
     return CodecModel(
         network=network.to(memory_format=torch.channels_last),
         scales=ExactScales(branch),
-        y_coder=SymbolCoder(tables("y", SCALE_LEVELS)),
-        z_coder=SymbolCoder(tables("z", network.config.z_channels)),
+        y_coder=SymbolCoder(tables_in(tensors, "y", SCALE_LEVELS)),
+        z_coder=SymbolCoder(tables_in(tensors, "z", network.config.z_channels)),
         medians=tensors["medians"].view(network.config.z_channels, 1, 1),
         digest=digest,
         latent_space=latent_space,
