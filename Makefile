@@ -63,7 +63,7 @@ bench: $(VENV)/.ready-dev
 	$(BIN)/discover eval video "$${data[@]}" --out $(BENCH) --grid $(GRID) --seconds 5 "$${items[@]}"
 	wait $$pictures || { tail -n 5 $(BENCH)/images.log; exit 1; }
 	$(BIN)/discover eval speed "$${data[@]}" --out $(BENCH)
-	$(BIN)/discover eval results $(BENCH) --json docs/results.json --markdown docs/results.md
+	$(BIN)/discover eval results $(BENCH) --json docs/results.json --markdown docs/results.md --readme README.md
 
 setup: $(VENV)/.ready-dev
 

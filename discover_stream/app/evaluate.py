@@ -111,7 +111,7 @@ def _say(files: tuple[Path, ...]) -> None:
 
 @contextmanager
 def _case_bar(title: str, total: int) -> Iterator[Callable[[Case, bool], None]]:
-    """A progress bar over cases with the time left; lines without a bar where stderr is no terminal."""
+    """A progress bar over cases with the time left; a line for each new case where stderr is no terminal."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import (
@@ -136,6 +136,8 @@ def _case_bar(title: str, total: int) -> Iterator[Callable[[Case, bool], None]]:
         row = progress.add_task(escape(title), total=total, case="")
 
         def advance(case: Case, fresh: bool) -> None:
+            if fresh and not console.is_terminal:
+                typer.echo(f"{title}: {case.item.name}, {case.system.text()}", err=True)
             progress.update(row, advance=1, case=escape(f"{case.item.name} {case.system.text()}"))
 
         yield advance

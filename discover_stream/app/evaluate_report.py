@@ -55,15 +55,17 @@ UNITS = {"images": "bit/pixel", "video": "kbit/s"}
 def needed_table(needed: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """(head, rows) of the rates at which a judge keeps most of its AP50."""
     names = list(dict.fromkeys(name for one in needed for name in one["rates"]))
-    rows = [
-        [one["item"], one["judge"], f"{one['ceiling']:.2f}", *(_rate(one["rates"].get(name)) for name in names)]
-        for one in needed
-    ]
-    return ["on", "judge", "its AP50 on originals", *names], rows
+    rows = []
+    for one in needed:
+        objects = "" if one["objects"] is None else str(one["objects"])
+        rates = [_rate(one["rates"].get(name), name in one["at_most"]) for name in names]
+        rows.append([one["item"], one["judge"], f"{one['ceiling']:.2f}", objects, *rates])
+    return ["on", "judge", "its AP50 on originals", "objects", *names], rows
 
 
-def _rate(value: float | None) -> str:
-    return "never" if value is None else f"{value:.3g}"
+def _rate(value: float | None, at_most: bool) -> str:
+    """`≤` where the cheapest setting is good enough already: nobody tried with fewer bits."""
+    return "never" if value is None else f"{'≤ ' if at_most else ''}{value:.3g}"
 
 
 def speed_ratios(part: dict[str, Any]) -> list[tuple[str, str, float, float]]:

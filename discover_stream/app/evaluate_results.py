@@ -20,6 +20,7 @@ from discover_stream.evaluation.summary import (
     hull,
     items_of,
     names_of,
+    needed_rates,
     of_item,
     points,
     rate_of,
@@ -30,6 +31,8 @@ BEGIN, END = "<!-- results: begin -->", "<!-- results: end -->"
 HEADER = "<!-- Made by `discover eval results` from figures that were measured. Do not edit: run `make bench`. -->"
 VERDICTS = (("lose", "Lost"), ("tie", "Tied"), ("win", "Won"), ("not comparable", "Not comparable"))
 README_MEASURES = ("AP50", "distance inside", "PSNR inside")
+FURTHER = ("flicker", "inventions", "misses")
+"""Beginnings of the names of measures that are shown though no verdict rests on them."""
 
 Results = dict[str, Any]
 """Figures without pictures: what the pages are made from."""
@@ -53,7 +56,7 @@ def compact(parts: dict[str, Any], anchor: str = "") -> Results:
         found[kind] = {
             "facts": parts[kind]["facts"],
             "comparisons": [as_json(one) for one in comparisons(records, anchor)],
-            "needed": parts[kind]["needed"],
+            "needed": [vars(one) for one in needed_rates(records)],
             "best": _best(records),
             "settings": sum(record["name"] != CEILING for record in records),
         }
@@ -68,11 +71,12 @@ def _best(records: Sequence[Record]) -> list[dict[str, Any]]:
     for item in items_of(records):
         own = of_item(records, item)
         measures = headline_measures(own)
+        further = sorted({m for record in own for m in record["measures"] if m.startswith(FURTHER)})
         for name in names_of(own):
             best = {pair for m in measures for pair in _on_hull(own, m, name)}
             for record in sorted((r for r in own if r["name"] == name), key=rate_of):
                 if record["key"] in best:
-                    figures = {m: record["measures"][m] for m in measures if m in record["measures"]}
+                    figures = {m: record["measures"][m] for m in (*measures, *further) if m in record["measures"]}
                     rates = {"rate": rate_of(record), "steady": record.get("steady_kbps")}
                     kept.append({"item": item, "system": record["system"], **rates, "measures": figures})
     return kept
@@ -94,8 +98,9 @@ def results_page(results: Results) -> str:
     lines = [HEADER, "", "# Measured results", ""]
     lines += [
         "Every byte counts. *Peers* are the best of a stated grid of settings at every operating point. BD-rate: how",
-        "many percent more bits ours needs at equal quality (negative: fewer). How all this is measured:",
-        "[evaluation.md](evaluation.md).",
+        "many percent more bits ours needs at equal quality (negative: fewer), over the part of the range of qualities",
+        "that both reach (*shared*; little makes it weak). Then the difference in quality at equal rate. ≤: the",
+        "cheapest setting tried is good enough already. How all this is measured: [evaluation.md](evaluation.md).",
         "",
     ]
     for kind, unit in UNITS.items():
@@ -103,22 +108,37 @@ def results_page(results: Results) -> str:
             lines += _kind_section(kind, unit, results[kind])
     if "speed" in results:
         lines += _speed_section(results["speed"])
-    lines += ["## The two papers", "", "An empty cell: not known with certainty to whoever wrote the table.", ""]
+    lines += [
+        "## The two papers",
+        "",
+        "The papers' own curves (AP against bits per pixel, perceptual figures) are missing: nobody here could check",
+        "them against the papers, and none is typed from memory. What is there describes the set-up.",
+        "",
+    ]
     lines += table(
-        ["paper", "what", "paper", "ours", "conditions differ in"],
+        ["source", "what", "paper", "ours", "conditions differ in"],
         [[row.source, row.what, row.paper, row.ours, row.differs] for row in papers.ROWS],
     )
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _kind_section(kind: str, unit: str, part: dict[str, Any]) -> list[str]:
-    lines = [f"## {kind.capitalize()}", "", *_facts(part["facts"]), f"{part['settings']} cases were measured.", ""]
+    lines = [
+        f"## {kind.capitalize()}",
+        "",
+        *_facts(part["facts"]),
+        f"{part['settings']} cases were measured.",
+        "",
+    ]
+    every = part["facts"].get("judges", {}).get("every", 1)
+    if kind == "video" and every > 1:
+        lines[-1:] = [f"Judges and picture measures look at every {every}th frame.", ""]
     for verdict, title in VERDICTS:
         rows = [one for one in part["comparisons"] if one["verdict"] == verdict]
         if rows:
             lines += [f"### {title}", ""]
             lines += table(
-                ["on", "data", "measure", "ours", "against", "BD-rate", "at equal rate"],
+                ["on", "data", "measure", "ours", "against", "BD-rate", "shared", "at equal rate"],
                 [
                     [one["item"], one["group"], one["measure"], one["ours"], one["against"], *_deltas(one)]
                     for one in rows
@@ -146,8 +166,11 @@ def _kind_section(kind: str, unit: str, part: dict[str, Any]) -> list[str]:
 
 def _deltas(one: dict[str, Any]) -> list[str]:
     percent, delta = one["percent"], one["delta"]
-    first = f"{percent:+.0f} %" if percent is not None else one["reason"] if delta is None else ""
-    return [first, f"{delta:+.3g}" if delta is not None else ""]
+    first = one["reason"] if one["verdict"] == "not comparable" else "" if percent is None else f"{percent:+.0f} %"
+    if percent is None and delta is None:
+        first = one["reason"]
+    shared = "" if one["shared"] is None else f"{100 * one['shared']:.0f} %"
+    return [first, shared, "" if delta is None else f"{delta:+.3g}"]
 
 
 def _facts(facts: dict[str, Any]) -> list[str]:
@@ -160,7 +183,7 @@ def _facts(facts: dict[str, Any]) -> list[str]:
     judges = facts.get("judges")
     if judges:
         names = ", ".join(f"{name} = {what}" for name, what in judges["detectors"].items())
-        lines.append(f"* Judges: {names}, every {judges['every']} frames; distance: {judges['features'] or 'none'}")
+        lines.append(f"* Judges: {names}; distance: {judges['features'] or 'none'}")
     return [*lines, ""]
 
 
@@ -169,7 +192,8 @@ def _speed_section(part: dict[str, Any]) -> list[str]:
     memory = part["memory_mb"]
     lines = ["## Speed", "", *_facts(part["facts"])]
     lines += [
-        f"{part['clip']}, {width}x{height}, quality {part['quality']}, one thread, median of {part['rounds']} rounds."
+        f"{part['clip']}, {width}x{height}, quality {part['quality']}, one thread, median of {part['rounds']} rounds"
+        f" (ours, the middle frame) or {part['peer_rounds']} (peers, the whole clip)."
         f" Memory of the process: {memory['before']} MB before, at most {memory['peak']} MB with our networks.",
         "",
     ]
@@ -180,28 +204,46 @@ def _speed_section(part: dict[str, Any]) -> list[str]:
 
 
 def readme_section(results: Results) -> str:
-    """A short table for the README: what we lose, tie and win, losses first."""
-    lines = [HEADER, ""]
-    for kind in UNITS:
-        if kind not in results:
-            continue
-        part = results[kind]
-        rows = [one for one in part["comparisons"] if one["measure"].startswith(README_MEASURES)]
-        counts = ", ".join(
-            f"{word} {sum(one['verdict'] == verdict for one in rows)}"
-            for verdict, word in (
-                ("lose", "lost"),
-                ("tie", "tied"),
-                ("win", "won"),
-                ("not comparable", "not comparable"),
-            )
-        )
-        lines += [f"**{kind.capitalize()}**, {part['facts']['date']}, against the best of all peers: {counts}.", ""]
-        lines += table(
-            ["", "on", "measure", "ours", "BD-rate", "at equal rate"],
-            [[one["verdict"], one["item"], one["measure"], one["ours"], *_deltas(one)] for one in rows],
-        )
-    return "\n".join(lines).rstrip()
+    """A short table for the README, one row for each verdict on one of our systems, losses first."""
+    lines, rows = [HEADER, ""], []
+    for verdict, title in VERDICTS:
+        for kind in (kind for kind in UNITS if kind in results):
+            found = [
+                one
+                for one in results[kind]["comparisons"]
+                if one["verdict"] == verdict and one["measure"].startswith(README_MEASURES)
+            ]
+            rows += [
+                [title.lower(), kind, ours, _summed([one for one in found if one["ours"] == ours])]
+                for ours in dict.fromkeys(one["ours"] for one in found)
+            ]
+    dates = ", ".join(f"{kind} {results[kind]['facts']['date']}" for kind in UNITS if kind in results)
+    lines += [
+        f"Against the best of all peers ({dates}); percent of bits at equal quality, or quality at equal bits:",
+        "",
+    ]
+    return "\n".join([*lines, *table(["verdict", "", "ours", "by which measure, on what"], rows)]).rstrip()
+
+
+def _summed(found: Sequence[dict[str, Any]]) -> str:
+    """Verdicts in a few words, measure by measure."""
+    parts = []
+    for measure in dict.fromkeys(one["measure"] for one in found):
+        items = [f"{one['item']}{_trained(one)}{_figure(one)}" for one in found if one["measure"] == measure]
+        parts.append(f"{measure}: {', '.join(items)}")
+    return "; ".join(parts)
+
+
+def _trained(one: dict[str, Any]) -> str:
+    return " (trained on)" if one["group"] == "training pictures" else ""
+
+
+def _figure(one: dict[str, Any]) -> str:
+    if one["verdict"] == "not comparable":
+        return ""
+    if one["percent"] is not None:
+        return f" {one['percent']:+.0f} %"
+    return "" if one["delta"] is None else f" {one['delta']:+.2g}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
@@ -238,6 +280,8 @@ def write_results(
             raise InputError(
                 f"{report}: this is no file of results ({error}); give the --json of this command"
             ) from error
+        if not isinstance(results, dict):
+            raise InputError(f"{report}: this is no file of results; give the --json of this command")
     else:
         results = compact(read_parts(report), anchor)
     written = []
@@ -248,6 +292,8 @@ def write_results(
         markdown.write_text(results_page(results), encoding="utf-8")
         written.append(markdown)
     if readme is not None:
+        if not readme.is_file():
+            raise InputError(f"{readme}: there is no such file; give --readme a file with the lines {BEGIN} and {END}")
         text = with_section(readme.read_text(encoding="utf-8"), readme_section(results), str(readme))
         readme.write_text(text, encoding="utf-8")
         written.append(readme)

@@ -37,15 +37,16 @@ from discover_stream.evaluation.detectors import load_detector
 from discover_stream.evaluation.harness import Case, plan_cases, run_cases
 from discover_stream.evaluation.measures import Judges
 from discover_stream.evaluation.peers.versions import peer_versions
-from discover_stream.evaluation.registry import GridSize, image_grid, video_grid
+from discover_stream.evaluation.registry import GridSize, build_system, image_grid, video_grid
 from discover_stream.evaluation.store import CaseStore, Record, code_digest
 from discover_stream.evaluation.summary import as_json, comparisons, needed_rates
 from discover_stream.evaluation.systems import SystemSpec
 from discover_stream.types import InputError
 
 FPS = 10.0
-EVERY: dict[GridSize, int] = {"tiny": 2, "quick": 8, "full": 2}
-"""Judges look at every so many frames of a clip."""
+EVERY: dict[GridSize, int] = {"tiny": 3, "quick": 9, "full": 3}
+"""Judges look at every so many frames of a clip: odd, because video codecs give every second, fourth and eighth frame
+more bits than those between, and a multiple of these would see the good ones only."""
 
 PARTS = ("images", "video", "speed")
 Bar = Callable[[str, int], AbstractContextManager[Callable[[Case, bool], None]]]
@@ -86,6 +87,8 @@ def evaluate(order: EvaluateOrder, bar: Bar) -> tuple[Path, ...]:
     items = chosen(items, order.items)
     if order.systems:
         systems = (systems[0], *(SystemSpec.parse(text) for text in order.systems))
+    for system in systems:
+        build_system(system)  # refuses what it does not know before anything is measured
     judges = load_judges(order.data, order.judges, EVERY[order.grid])
     cases, store = plan_cases(systems, items), CaseStore(order.out)
     with bar(f"eval {order.kind}", len(cases)) as advance:

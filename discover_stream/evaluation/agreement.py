@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from discover_stream.evaluation.boxes import Detection
-from discover_stream.types import Box, Image
 
 SAME_PLACE = 0.5
 """IoU from which two boxes are of the same place."""
@@ -27,13 +24,10 @@ class Agreement:
 
     @property
     def rate(self) -> float:
-        """Of the objects that were found again, the share with the same class; `nan` where none was."""
-        seen = self.same + self.other
-        return self.same / seen if seen else float("nan")
+        """Of all objects, the share that was found again with the same class; `nan` where there are none.
 
-    @property
-    def strict_rate(self) -> float:
-        """Of all objects, the share that was found again with the same class; `nan` where there are none."""
+        A decoder that loses objects gains nothing by it.
+        """
         objects = self.same + self.other + self.absent
         return self.same / objects if objects else float("nan")
 
@@ -67,35 +61,3 @@ def class_agreement(
             best = max(there, key=lambda one: (one.score, one.box.iou(thing.box), one.label))
             same, other = (same + 1, other) if best.label == thing.label else (same, other + 1)
     return Agreement(same, other, absent)
-
-
-def crop_agreement(
-    classify: Callable[[Image], str],
-    originals: Sequence[Image],
-    decoded: Sequence[Image],
-    boxes: Sequence[Sequence[Box]],
-    *,
-    margin: float = 0.1,
-) -> Agreement:
-    """What a classifier calls the cut-out objects, original against decoded.
-
-    Args:
-        classify: (h, w, 3) uint8 RGB -> the name of its class.
-        originals: pictures (H, W, 3) uint8 RGB.
-        decoded: the same pictures, decoded.
-        boxes: per picture, its objects; boxes outside the picture are left out.
-        margin: share of a box's sides that is added around it.
-    """
-    same = other = 0
-    for first, second, places in zip(originals, decoded, boxes, strict=True):
-        height, width = first.shape[:2]
-        for box in places:
-            dx, dy = margin * (box.x1 - box.x0), margin * (box.y1 - box.y0)
-            wide = Box(box.x0 - dx, box.y0 - dy, box.x1 + dx, box.y1 + dy).clipped(width, height)
-            x0, y0 = int(np.floor(wide.x0)), int(np.floor(wide.y0))
-            x1, y1 = int(np.ceil(wide.x1)), int(np.ceil(wide.y1))
-            if x1 <= x0 or y1 <= y0:
-                continue
-            agree = classify(first[y0:y1, x0:x1]) == classify(second[y0:y1, x0:x1])
-            same, other = (same + 1, other) if agree else (same, other + 1)
-    return Agreement(same, other, 0)

@@ -39,13 +39,13 @@ def above(found: Iterable[Detection], score: float) -> tuple[Detection, ...]:
     return tuple(one for one in found if one.score >= score)
 
 
-def relabelled(found: Iterable[Detection], names: Mapping[str, str | None]) -> tuple[Detection, ...]:
+def relabelled(found: Iterable[Detection], names: Mapping[str, str | tuple[str, ...]]) -> tuple[Detection, ...]:
     """Rename classes, so that two vocabularies meet.
 
     Args:
         found: boxes of one picture.
-        names: old name -> new name. What is not in it keeps its name; what maps to None becomes a crowd under
-            its old name: such an object is no fault to find and no fault to miss.
+        names: old name -> new name. What is not in it keeps its name; what maps to several names becomes a crowd
+            under each of them (AP is counted class by class): no fault to find as any of them, none to miss.
 
     >>> relabelled([Detection("van", 1.0, Box(0, 0, 4, 4))], {"van": "car"})[0].label
     'car'
@@ -53,7 +53,10 @@ def relabelled(found: Iterable[Detection], names: Mapping[str, str | None]) -> t
     result = []
     for one in found:
         name = names.get(one.label, one.label)
-        result.append(replace(one, crowd=True) if name is None else replace(one, label=name))
+        if isinstance(name, str):
+            result.append(replace(one, label=name))
+        else:
+            result += [replace(one, label=each, crowd=True) for each in name]
     return tuple(result)
 
 

@@ -18,6 +18,7 @@ from discover_stream.evaluation.detectors import Detector
 from discover_stream.evaluation.systems import Clip
 from discover_stream.evaluation.truth import (
     VEHICLES_AS_COCO,
+    read_coco,
     read_picture,
     read_yolo,
     simulated_truth,
@@ -36,6 +37,8 @@ STREETS = ("sim://road?seed=3", "sim://road?seed=8")
 VEHICLE_NAMES = ("ambulance", "bus", "car", "motorcycle", "truck")
 ROAD_USERS = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
 """COCO classes that tasks on streets ask for; other classes of a judge are not looked at."""
+LABELLED_VEHICLES = ("bus", "car", "motorcycle", "truck")
+"""Classes that the labels of `vehicles` cover: a person found there is neither right nor wrong."""
 VISIBLE = 0.25
 """Simulated objects of which less is visible are not handed to the systems."""
 
@@ -76,12 +79,14 @@ class ItemSpec:
 class Item:
     """Pictures, what the task wants of them, and what is really there where that is known.
 
-    `truth` is per frame over all clips, or None where a judge's own boxes on the originals have to serve.
+    `truth` is per frame over all clips, or None where a judge's own boxes on the originals have to serve; `classes`
+    are those that truth covers: others are not looked at.
     """
 
     spec: ItemSpec
     clips: tuple[Clip, ...]
     truth: tuple[tuple[Detection, ...], ...] | None
+    classes: tuple[str, ...] = ROAD_USERS
 
     @property
     def frames(self) -> tuple[Image, ...]:
@@ -136,6 +141,7 @@ def picture_items(data: Path | None, count: int, regions: RegionSource) -> tuple
     sets: tuple[tuple[str, str, Group], ...] = (
         ("kodak", "kodak", "never seen"),
         ("camvid", "camvid/images", "never seen"),
+        ("coco", "coco", "never seen"),
         ("vehicles", "vehicles", "training pictures"),
     )
     specs = [
@@ -234,6 +240,7 @@ def _tracked(frames: Sequence[Image], regions: Sequence[tuple[Region, ...]]) -> 
 def _load_pictures(spec: ItemSpec, finders: Mapping[RegionSource, Finder]) -> Item:
     truth: list[tuple[Detection, ...]] | None = None
     objects: list[tuple[TrueObject, ...]] | None = None
+    classes: tuple[str, ...] = ROAD_USERS
     if spec.uri.startswith("sim:"):
         images, objects, truth = [], [], []
         for index in range(spec.count):
@@ -245,7 +252,12 @@ def _load_pictures(spec: ItemSpec, finders: Mapping[RegionSource, Finder]) -> It
         labelled = read_yolo(Path(spec.uri) / "images", Path(spec.uri) / "labels", VEHICLE_NAMES)
         picked = _spread(labelled, spec.count)
         images = [picture.image() for picture in picked]
-        truth = [tuple(relabelled(picture.truth, VEHICLES_AS_COCO)) for picture in picked]
+        truth = [relabelled(picture.truth, VEHICLES_AS_COCO) for picture in picked]
+        classes = LABELLED_VEHICLES
+    elif (Path(spec.uri) / "instances.json").is_file():
+        picked = _spread(read_coco(Path(spec.uri) / "instances.json", Path(spec.uri) / "images"), spec.count)
+        images = [picture.image() for picture in picked]
+        truth = [tuple(one for one in picture.truth if one.label in ROAD_USERS) for picture in picked]
     else:
         files = sorted(path for path in Path(spec.uri).iterdir() if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
         images = [read_picture(path) for path in _spread(files, spec.count)]
@@ -254,7 +266,7 @@ def _load_pictures(spec: ItemSpec, finders: Mapping[RegionSource, Finder]) -> It
         Clip(f"{spec.name} {number}", (image,), 0.0, (found,))
         for number, (image, found) in enumerate(zip(images, regions, strict=True))
     )
-    return Item(spec, clips, None if truth is None else tuple(truth))
+    return Item(spec, clips, None if truth is None else tuple(truth), classes)
 
 
 def _spread(things: Sequence[T], count: int) -> list[T]:

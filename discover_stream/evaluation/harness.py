@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 
 from discover_stream.evaluation.datasets import Item, ItemSpec
@@ -17,8 +19,9 @@ from discover_stream.types import Image
 
 T = TypeVar("T")
 
-PEER_CODE = ("evaluation/peers", "evaluation/registry.py", "evaluation/systems.py", "codec/bits.py")
-OUR_CODE = ("codec", "generation", "decoding.py", "evaluation/ours.py", "evaluation/systems.py", "weights/nano")
+SHARED_CODE = ("evaluation/harness.py", "evaluation/registry.py", "evaluation/systems.py", "types.py")
+PEER_CODE = ("evaluation/peers", "evaluation/raw.py", "codec/bits.py")
+OUR_CODE = ("codec", "generation", "decoding.py", "evaluation/ours.py", "weights/nano")
 GIVEN_CODE = ("semantics", "video", "evaluation/datasets.py", "weights/nano/grounder.safetensors")
 MEASURE_CODE = tuple(
     f"evaluation/{name}.py"
@@ -27,6 +30,24 @@ MEASURE_CODE = tuple(
         "measures", "onnx_detectors", "pictures", "truth",
     )
 )  # fmt: skip
+
+LIBRARIES = (
+    "av", "compressai", "constriction", "diffusers", "norfair", "numpy", "onnxruntime", "opencv-python", "pillow",
+    "pycocotools", "pytorch-msssim", "torch", "torchvision",
+)  # fmt: skip
+"""Packages whose arithmetic the figures rest on."""
+
+
+@cache
+def library_versions() -> dict[str, str]:
+    """Name -> version of the packages whose arithmetic the figures rest on; those that are not there are left out."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
 @dataclass(frozen=True)
@@ -44,8 +65,14 @@ class Case:
                 "system": self.system.text(),
                 "item": self.item.identity(),
                 "judges": judges.identity(),
-                "code": [code_digest(*own), code_digest(*GIVEN_CODE), code_digest(*MEASURE_CODE)],
-                "libraries": {} if is_ours(self.system.name) else peer_versions(),
+                "classes": {name: detector.classes for name, detector in judges.detectors.items()},
+                "code": [
+                    code_digest(*SHARED_CODE),
+                    code_digest(*own),
+                    code_digest(*GIVEN_CODE),
+                    code_digest(*MEASURE_CODE),
+                ],
+                "libraries": library_versions() | ({} if is_ours(self.system.name) else peer_versions()),
             }
         )
 

@@ -1,21 +1,22 @@
 """All measures of one decoded item, as named numbers.
 
-Names: `AP50`, `AP`, `F1`, `agreement` and `misses`, `inventions` of every judge, in square brackets whose; `PSNR`,
-`MS-SSIM`, `distance` (deep features), each also `inside` the true objects; `flicker`.
+Names: `AP50`, `AP`, `F1` (also of each class), `objects` (how many true ones these rest on), `agreement` and `misses`,
+`inventions` of every judge, in square brackets whose; `PSNR`, `MS-SSIM`, `distance` (deep features), each also
+`inside` the true objects; `flicker`.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from discover_stream.evaluation.agreement import class_agreement
 from discover_stream.evaluation.average_precision import score_detections
 from discover_stream.evaluation.boxes import Detection, Mask, above, mask_of
-from discover_stream.evaluation.datasets import ROAD_USERS, Item
+from discover_stream.evaluation.datasets import Item
 from discover_stream.evaluation.deep_features import DeepFeatures, Features
 from discover_stream.evaluation.detectors import Detector
 from discover_stream.evaluation.faithfulness import DEFAULT_RULES, judge_frame, summarise
@@ -78,14 +79,30 @@ class Originals:
         """Per frame looked at, all that a judge finds."""
         if judge not in self.found:
             frames = self.item.frames
-            self.found[judge] = [road_users(self.judges.detectors[judge], frames[i]) for i in self.looked_at]
+            self.found[judge] = [self.seen(judge, frames[i]) for i in self.looked_at]
         return self.found[judge]
+
+    def seen(self, judge: str, image: Image) -> tuple[Detection, ...]:
+        """What a judge finds in a picture of the classes that count here."""
+        return tuple(one for one in self.judges.detectors[judge].detect(image) if one.label in self.item.classes)
 
     def truth(self, judge: str) -> list[tuple[Detection, ...]]:
         """Per frame looked at, what is there: exact where known, else the judge's own; doubtful ones are crowds."""
         if self.item.truth is not None:
             return [self.item.truth[i] for i in self.looked_at]
         return [as_truth(found, score=SURE, faint=DEFAULT_RULES.faint) for found in self.detections(judge)]
+
+    def known(self, judge: str) -> list[tuple[Detection, ...]]:
+        """Per frame looked at, what a decode may show, and what it can lose: see `judge_frame`.
+
+        That is what the judge finds in the original: a decode did not make up what its original shows, and cannot
+        lose what the judge never saw there. What is truly there excuses detections, too.
+        """
+        found = self.detections(judge)
+        if self.item.truth is None:
+            return found
+        true = [tuple(replace(one, crowd=True) for one in boxes) for boxes in self.truth(judge)]
+        return [first + second for first, second in zip(found, true, strict=True)]
 
     def distances(self, index: int, decoded: Image, inside: Mask | None) -> dict[str, float]:
         """Deep-feature distances of the decode of one frame: of the whole picture, and inside a mask where given."""
@@ -118,11 +135,6 @@ class Originals:
         return [[one.box for one in boxes if not one.crowd] for boxes in self.truth(judge)]
 
 
-def road_users(detector: Detector, image: Image) -> tuple[Detection, ...]:
-    """What a detector finds of the classes that tasks on streets ask for."""
-    return tuple(one for one in detector.detect(image) if one.label in ROAD_USERS)
-
-
 def lower_is_better(measure: str) -> bool:
     """Whether less of a measure is better.
 
@@ -136,12 +148,11 @@ def measure(originals: Originals, decoded: Decoded) -> dict[str, float]:
     """All measures of a decode; what is undefined (no objects, pictures too small) is left out."""
     item, judges = originals.item, originals.judges
     chosen = originals.looked_at
-    pairs = [(item.frames[i], decoded.frames[i]) for i in chosen]
     found = _picture_measures(originals, decoded)
     if item.spec.kind == "video" and len(item.frames) > 1:
         found["flicker"] = flicker(item.frames, decoded.frames)
-    for name, detector in judges.detectors.items():
-        seen = [road_users(detector, image) for _, image in pairs]
+    for name in judges.detectors:
+        seen = [originals.seen(name, decoded.frames[i]) for i in chosen]
         truth = originals.truth(name)
         scores = score_detections(truth, seen)
         # Doubtful objects are crowds: they belong to neither side of the agreement.
@@ -152,13 +163,14 @@ def measure(originals: Originals, decoded: Decoded) -> dict[str, float]:
             f"AP [{name}]": scores.ap,
             f"F1 [{name}]": scores.f1,
             f"agreement [{name}]": agreed.rate,
+            f"objects [{name}]": sum(map(len, sure)),
         }
+        found |= {f"F1 {label} [{name}]": one.f1 for label, one in scores.classes.items()}
         maps = [decoded.provenance[i] for i in chosen]
         if all(one is not None for one in maps):
-            known = truth if item.truth is not None else originals.detections(name)
             frames = [
                 judge_frame(first, second, third)
-                for first, second, third in zip(known, seen, maps, strict=True)
+                for first, second, third in zip(originals.known(name), seen, maps, strict=True)
                 if third is not None
             ]
             faith = summarise(frames)

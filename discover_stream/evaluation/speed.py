@@ -1,6 +1,7 @@
 """How long every stage takes, ours and the peers', in the same run on the same pictures.
 
-Only ratios within one run mean anything on a shared machine; each figure is the median of several rounds.
+Only ratios within one run mean anything on a shared machine; each figure is the median of several rounds. Peers are
+timed over whole clips, conversion of colours included, which is given by itself, too: it is numpy's, not theirs.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from discover_stream.evaluation.ours import KEY, TASK, shipped_decoder
+from discover_stream.evaluation.peers.colour import even, to_rgb, to_yuv
 from discover_stream.evaluation.registry import build_system
 from discover_stream.evaluation.systems import Clip, SystemSpec
 from discover_stream.types import Box, Frame, Region
@@ -143,6 +145,15 @@ def peer_stages(clip: Clip, specs: Sequence[SystemSpec], rounds: int) -> list[St
     return stages
 
 
+def colour_stages(clip: Clip, rounds: int) -> list[Stage]:
+    """What the conversion between RGB and the video codecs' colours takes of a peer's frame, at full size."""
+    frame = to_yuv(even(clip.frames[0]))
+    return [
+        Stage("video peers", "encode: colours (included)", timed(partial(to_yuv, even(clip.frames[0])), rounds)),
+        Stage("video peers", "decode: colours (included)", timed(partial(to_rgb, frame, "cubic"), rounds)),
+    ]
+
+
 def model_sizes() -> list[ModelSize]:
     """The shipped weights."""
     from safetensors import safe_open
@@ -168,7 +179,8 @@ def peak_memory_mb() -> float:
 
 def measure_speed(clip: Clip, *, quality: int = 4, rounds: int = 5) -> dict[str, object]:
     """Everything `discover eval speed` reports, as JSON holds it."""
-    peers = peer_stages(clip, PEERS, max(1, rounds // 2))
+    peer_rounds = max(1, rounds // 2)
+    peers = peer_stages(clip, PEERS, peer_rounds) + colour_stages(clip, rounds)
     before = psutil.Process().memory_info().rss / 2**20
     ours = our_stages(clip, quality, rounds)
     height, width = clip.frames[0].shape[:2]
@@ -178,6 +190,7 @@ def measure_speed(clip: Clip, *, quality: int = 4, rounds: int = 5) -> dict[str,
         "frames": len(clip.frames),
         "quality": quality,
         "rounds": rounds,
+        "peer_rounds": peer_rounds,
         "stages": [asdict(stage) | {"ms": round(stage.ms, 3)} for stage in (*ours, *peers)],
         "memory_mb": {"before": round(before), "peak": round(peak_memory_mb())},
         "models": [asdict(size) for size in model_sizes()],

@@ -59,7 +59,7 @@ class CaseStore:
         return self.folder / "cases" / f"{key}.json"
 
     def read(self, key: str) -> Record | None:
-        """A finished case, or None.
+        """A finished case, or None; one whose picture is gone is not finished.
 
         Raises:
             InputError: its file is damaged.
@@ -71,7 +71,7 @@ class CaseStore:
             record: Record = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise InputError(f"{path}: not a finished case ({error}); delete it to have it measured again") from error
-        return record
+        return record if (self.folder / str(record.get("picture", ""))).is_file() else None
 
     def write(self, key: str, record: Record) -> None:
         """Store a finished case."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
-from discover_stream.evaluation.bjontegaard import Curve, bd_quality, bd_rate, rising_part
+from discover_stream.evaluation.bjontegaard import Curve, bd_quality, bd_rate, overlap, rising_part
 from discover_stream.evaluation.measures import lower_is_better
 from discover_stream.evaluation.store import Record
 from discover_stream.types import InputError
@@ -23,6 +23,9 @@ TIE = 5.0
 CEILING = "original"
 CLEVER = ("frozen+svt-av1", "crops+av1")
 """Peers that know the task's boxes."""
+
+LEAST_OBJECTS = 10
+"""An AP over fewer true objects moves by tenths when one of them is lost: no win or tie of ours rests on it."""
 
 KEPT = 0.9
 """Bits are compared where a detector keeps this share of the AP50 that it has on the originals."""
@@ -106,6 +109,7 @@ class Comparison:
         against: the peers, or the name of one.
         percent: BD-rate, percent of rate that ours needs more at equal quality; None where it is undefined.
         delta: BD-quality, in the measure's unit at equal rate; None where it is undefined.
+        shared: the share (0..1) of the range of qualities that both curves reach, on which `percent` rests.
         verdict: for us.
         reason: in words.
     """
@@ -117,6 +121,7 @@ class Comparison:
     against: str
     percent: float | None
     delta: float | None
+    shared: float | None
     verdict: Verdict
     reason: str
 
@@ -140,27 +145,74 @@ def compare(
     about = (str(records[0]["item"]), str(records[0]["group"]), measure, ours, title)
     test = rising_part(_curve(ours, own, lower))
     anchor = _curve(title, theirs, lower)
+    found = _compared(test, anchor, about)
+    objects = _objects(records, measure)
+    if objects is not None and objects < LEAST_OBJECTS and found.verdict in ("win", "tie"):
+        return replace(found, verdict="not comparable", reason=f"{found.reason}, but of only {objects} objects")
+    return found
+
+
+def _compared(test: Curve, anchor: Curve, about: tuple[str, str, str, str, str]) -> Comparison:
+    """The comparison of ours with the best of the peers; `about` are the comparison's first fields."""
+    lower = test.lower_is_better
     percent, delta = _delta(bd_rate, anchor, test), _delta(bd_quality, anchor, test)
     if percent is not None:
-        verdict: Verdict = "tie" if abs(percent) <= TIE else "win" if percent < 0 else "lose"
-        return Comparison(*about, percent, delta, verdict, f"{percent:+.0f} % of rate at equal quality")
+        return Comparison(*about, percent, delta, overlap(anchor, test), *_judged(percent, delta, lower))
     if delta is not None:
         better = delta < 0 if lower else delta > 0
-        return Comparison(*about, None, delta, "win" if better else "lose", f"{delta:+.3g} at equal rate")
-    return Comparison(*about, None, None, *_apart(test, anchor))
+        return Comparison(*about, None, delta, None, "win" if better else "lose", f"{delta:+.3g} at equal rate")
+    percent = _at_one_point(test, anchor)
+    if percent is not None:
+        return Comparison(*about, percent, None, 0.0, *_judged(percent, None, lower))
+    return Comparison(*about, None, None, None, *_apart(test, anchor))
+
+
+def _objects(records: Sequence[Record], measure: str) -> int | None:
+    """How many true objects a judge's AP rests on; None for other measures."""
+    if not measure.startswith("AP50"):
+        return None
+    name = measure.replace("AP50", "objects")
+    return next((int(r["measures"][name]) for r in records if name in r["measures"]), None)
+
+
+def _judged(percent: float, delta: float | None, lower: bool) -> tuple[Verdict, str]:
+    """A verdict on curves that share qualities: a win by rate has to be none of quality's losses."""
+    reason = f"{percent:+.0f} % of rate at equal quality"
+    if abs(percent) <= TIE:
+        return "tie", reason
+    if percent > 0:
+        return "lose", reason
+    if delta is not None and (delta > 0 if lower else delta < 0):
+        return "not comparable", f"{reason}, but worse at equal rate: the curves cross"
+    return "win", reason
+
+
+def _at_one_point(test: Curve, anchor: Curve) -> float | None:
+    """Percent of rate that ours needs more where one side has a single point, at that point's quality."""
+    for single, other, turn in ((anchor, test, 1), (test, anchor, -1)):
+        quality = single.qualities[0]
+        if len(single.rates) == 1 and min(other.qualities) <= quality <= max(other.qualities):
+            pairs = list(zip(other.rates, other.qualities, strict=True))
+            rate = rate_at(pairs, quality, test.lower_is_better)
+            return None if rate is None else 100 * ((rate / single.rates[0]) ** turn - 1)
+    return None
 
 
 def _apart(test: Curve, anchor: Curve) -> tuple[Verdict, str]:
     """A verdict on curves that share neither a quality nor a rate."""
-    sign = -1.0 if test.lower_is_better else 1.0
-    best, theirs = max(sign * q for q in test.qualities), max(sign * q for q in anchor.qualities)
-    if best < min(sign * q for q in anchor.qualities):
-        if min(test.rates) >= min(anchor.rates):
-            return "lose", "ours never reaches the peers' lowest quality"
-        return "not comparable", "ours needs fewer bits than any peer, for less quality than any"
-    if min(sign * q for q in test.qualities) > theirs and min(test.rates) <= max(anchor.rates):
-        return "win", "the peers never reach the lowest quality of ours"
+    if _beats(anchor, test):
+        return "lose", "a peer is better with fewer bits than ours ever takes"
+    if _beats(test, anchor):
+        return "win", "ours is better with fewer bits than any peer takes"
     return "not comparable", "the curves share neither a quality nor a rate"
+
+
+def _beats(first: Curve, second: Curve) -> bool:
+    """Whether one point of the first curve is at least as good and as cheap as every point of the second."""
+    sign = -1.0 if first.lower_is_better else 1.0
+    best = max(sign * quality for quality in second.qualities)
+    points = zip(first.rates, first.qualities, strict=True)
+    return any(rate <= min(second.rates) and sign * quality >= best for rate, quality in points)
 
 
 def _curve(name: str, pairs: Sequence[tuple[float, float]], lower: bool) -> Curve:
@@ -226,12 +278,23 @@ def comparisons(records: Sequence[Record], anchor: str = "") -> list[Comparison]
 
 @dataclass(frozen=True)
 class Needed:
-    """Rate at which a system lets the judge keep `KEPT` of its AP50; None where it never does in its grid."""
+    """What a system needs to let the judge keep `KEPT` of its AP50.
+
+    Attributes:
+        item: measured on.
+        judge: whose AP50.
+        ceiling: that AP50 on the originals.
+        objects: true objects that it rests on; None where nobody counted.
+        rates: system -> rate; None where it never gets there in its grid.
+        at_most: systems that get there with their cheapest setting: they may need less.
+    """
 
     item: str
     judge: str
     ceiling: float
+    objects: int | None
     rates: dict[str, float | None]
+    at_most: tuple[str, ...]
 
 
 def needed_rates(records: Sequence[Record]) -> list[Needed]:
@@ -244,15 +307,18 @@ def needed_rates(records: Sequence[Record]) -> list[Needed]:
             ceiling = float(ceilings.get(measure, 1.0))
             if ceiling <= 0:
                 continue
-            rates = {name: rate_at(points(own, measure, [name]), KEPT * ceiling) for name in names_of(own)}
-            found.append(Needed(item, measure.removeprefix("AP50 ").strip("[]"), ceiling, rates))
+            curves = {name: points(own, measure, [name]) for name in names_of(own)}
+            rates = {name: rate_at(pairs, KEPT * ceiling) for name, pairs in curves.items()}
+            at_most = tuple(name for name, pairs in curves.items() if pairs and rates[name] == pairs[0][0])
+            judge = measure.removeprefix("AP50 ").strip("[]")
+            found.append(Needed(item, judge, ceiling, _objects(own, measure), rates, at_most))
     return found
 
 
 def as_json(comparison: Comparison) -> dict[str, object]:
     """A comparison as JSON holds it, rounded."""
     values = asdict(comparison)
-    for name in ("percent", "delta"):
+    for name in ("percent", "delta", "shared"):
         if values[name] is not None:
             values[name] = round(values[name], 4)
     return values

@@ -14,16 +14,15 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 
 from discover_stream.evaluation.boxes import Detection, relabelled
-from discover_stream.evaluation.detectors import Detector
 from discover_stream.types import Box, Image, InputError
 from discover_stream.video.simulate import TrueObject
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
-SIMULATED_AS_COCO: Mapping[str, str | None] = {"van": "car"}
+SIMULATED_AS_COCO: Mapping[str, str | tuple[str, ...]] = {"van": "car"}
 """The simulator's kinds under COCO's names: COCO calls a delivery van a car, more often than not."""
 
-VEHICLES_AS_COCO: Mapping[str, str | None] = {"ambulance": None}
+VEHICLES_AS_COCO: Mapping[str, str | tuple[str, ...]] = {"ambulance": ("bus", "car", "truck")}
 """Classes of the OpenImages vehicles under COCO's names: ambulances are now cars, now trucks, now buses."""
 
 
@@ -123,22 +122,14 @@ def read_yolo(images: Path, labels: Path, classes: Sequence[str]) -> tuple[Label
     return tuple(result)
 
 
-def detector_truth(
-    detector: Detector, images: Iterable[Image], *, score: float = 0.3, faint: float | None = None
-) -> tuple[tuple[Detection, ...], ...]:
-    """A detector's own boxes on the originals: what a decode should let it find again.
+def as_truth(found: Sequence[Detection], *, score: float = 0.3, faint: float | None = None) -> tuple[Detection, ...]:
+    """A detector's own boxes on an original as truth: what a decode should let it find again.
 
     Args:
-        detector: the judge.
-        images: originals, (H, W, 3) uint8 RGB.
+        found: what the judge found.
         score: from which a detection is taken for truth.
         faint: those from this score up to `score` become crowds: finding them is no fault. None leaves them out.
     """
-    return tuple(as_truth(detector.detect(image), score=score, faint=faint) for image in images)
-
-
-def as_truth(found: Sequence[Detection], *, score: float = 0.3, faint: float | None = None) -> tuple[Detection, ...]:
-    """Detections of one original as truth; see `detector_truth`."""
     lowest = score if faint is None else min(faint, score)
     return tuple(replace(one, crowd=one.score < score) for one in found if one.score >= lowest)
 

@@ -93,7 +93,7 @@ def test_pages_are_made_from_figures(report: Path, tmp_path: Path) -> None:
 def verdict(name: str, measure: str = "AP50 [yolox]") -> dict[str, object]:
     return {
         "item": f"item {name}", "group": "simulated", "measure": measure, "ours": "ours still, task", "against": "best",
-        "percent": 12.5, "delta": None, "verdict": name, "reason": "",
+        "percent": 12.5, "delta": None, "shared": 0.5, "verdict": name, "reason": "",
     }  # fmt: skip
 
 
@@ -109,6 +109,25 @@ def test_losses_come_first() -> None:
         places = [text.index(f"item {name}") for name in ("lose", "tie", "win")]
         assert places == sorted(places)
         assert "+12 %" in text
+
+
+def test_the_readmes_table_is_short() -> None:
+    rows = [
+        verdict(name, measure) | {"item": f"clip {number}"}
+        for name in ("lose", "win")
+        for measure in ("AP50 [yolox]", "PSNR inside", "MS-SSIM")
+        for number in range(9)
+    ]
+    text = readme_section({"images": {"facts": {"date": "d"}, "comparisons": rows}})
+    assert len(text.splitlines()) <= 12
+    assert "clip 8" in text
+    assert "MS-SSIM" not in text
+
+
+def test_a_readme_that_is_not_there(tmp_path: Path) -> None:
+    (tmp_path / "r.json").write_text("{}")
+    with pytest.raises(InputError, match="there is no such file"):
+        write_results(tmp_path / "r.json", None, None, tmp_path / "README.md")
 
 
 def test_a_readme_without_markers_is_left_alone() -> None:

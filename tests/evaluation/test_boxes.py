@@ -47,6 +47,7 @@ def test_masks_hold_every_pixel_a_box_touches() -> None:
 def test_relabelling_renames_and_excuses() -> None:
     box = Box(0, 0, 1, 1)
     found = [Detection(label, 0.5, box) for label in ("van", "ambulance", "person")]
-    renamed = relabelled(found, {"van": "car", "ambulance": None})
-    assert [(one.label, one.crowd) for one in renamed] == [("car", False), ("ambulance", True), ("person", False)]
+    renamed = relabelled(found, {"van": "car", "ambulance": ("car", "bus")})
+    kinds = [(one.label, one.crowd) for one in renamed]
+    assert kinds == [("car", False), ("car", True), ("bus", True), ("person", False)]
     assert above([Detection("a", 0.3, box), Detection("b", 0.29, box)], 0.3)[0].label == "a"

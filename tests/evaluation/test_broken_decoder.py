@@ -157,7 +157,7 @@ def measured(scene: Scene, decoded: Sequence[Image]) -> dict[str, float]:
         "ap": scores.ap,
         "ap50": scores.ap50,
         "f1": scores.f1,
-        "agreement": class_agreement(scene.seen, found).strict_rate,
+        "agreement": class_agreement(scene.seen, found).rate,
         "invention rate": -faith.invention_rate,
         "invention score": -faith.score,
         "false": -(faith.inventions + faith.phantoms),

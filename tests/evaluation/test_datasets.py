@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import av
@@ -91,20 +92,30 @@ def test_identity_does_not_know_the_place(tmp_path: Path) -> None:
 
 
 def test_picture_sets_with_and_without_labels(tmp_path: Path) -> None:
-    for folder in ("kodak", "vehicles/images", "vehicles/labels"):
+    for folder in ("kodak", "vehicles/images", "vehicles/labels", "coco/images"):
         (tmp_path / folder).mkdir(parents=True)
     for index in range(4):
         picture = PillowImage.fromarray(np.full((40 + index, 60, 3), 10 * index, np.uint8))
         picture.save(tmp_path / "kodak" / f"{index}.png")
         picture.save(tmp_path / "vehicles" / "images" / f"{index}.jpg")
         (tmp_path / "vehicles" / "labels" / f"{index}.txt").write_text("2 0.5 0.5 0.5 0.5\n")
+    PillowImage.new("RGB", (30, 20)).save(tmp_path / "coco" / "images" / "a.png")
+    instances = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "categories": [{"id": 1, "name": "car"}, {"id": 2, "name": "dog"}],
+        "annotations": [{"image_id": 1, "category_id": kind, "bbox": [1, 2, 3, 4]} for kind in (1, 2)],
+    }
+    (tmp_path / "coco" / "instances.json").write_text(json.dumps(instances))
     specs = picture_items(tmp_path, 2, "grounder")
-    assert [spec.name for spec in specs] == ["kodak", "vehicles", "streets"]
-    kodak, vehicles, streets = (load_item(spec, {"grounder": nothing}) for spec in specs)
+    assert [spec.name for spec in specs] == ["kodak", "coco", "vehicles", "streets"]
+    kodak, coco, vehicles, streets = (load_item(spec, {"grounder": nothing}) for spec in specs)
     assert [frame.mean() for frame in kodak.frames] == [0, 20]
     assert kodak.truth is None
     assert vehicles.truth is not None
     assert [one.label for one in vehicles.truth[0]] == ["car"]
+    assert "person" not in vehicles.classes
+    assert coco.truth is not None
+    assert [[one.label for one in truth] for truth in coco.truth] == [["car"]], "dogs are no road users"
     assert len(streets.frames) == 2
     assert streets.truth is not None
     assert not np.array_equal(*streets.frames)

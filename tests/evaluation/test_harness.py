@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torchvision.models import squeezenet1_1
 
+from discover_stream.app.evaluate_run import EVERY
 from discover_stream.evaluation.boxes import Detection
 from discover_stream.evaluation.datasets import Item, ItemSpec, load_item, street
 from discover_stream.evaluation.deep_features import DeepFeatures
@@ -18,7 +20,7 @@ from discover_stream.evaluation.measures import Judges, Originals, lower_is_bett
 from discover_stream.evaluation.registry import BUILDERS, build_system, image_grid, video_grid
 from discover_stream.evaluation.store import CaseStore, Record
 from discover_stream.evaluation.systems import Decoded, SystemSpec
-from discover_stream.types import Image, InputError
+from discover_stream.types import Box, Image, InputError, Provenance
 
 STREET = street("sim://road?seed=3&width=176&height=176", 0.6, 10.0, "exact")
 SYSTEMS = tuple(
@@ -85,6 +87,9 @@ def test_finished_cases_are_not_run_again_and_figures_repeat(tmp_path: Path, ite
     assert fresh == [True, True, False, False, True, True, True]
     assert run_cases(cases, store, judges, load, advance) == records
     assert len(loads) == 2
+    (store.folder / str(records[1]["picture"])).unlink()
+    assert without_times(run_cases(cases[:2], store, judges, load, advance)) == without_times(records[:2])
+    assert fresh[-2:] == [False, True], "a case without its picture is not finished"
     again = run_cases(cases, CaseStore(tmp_path / "two"), judges, load)
     assert without_times(again) == without_times(records)
 
@@ -131,6 +136,39 @@ def test_ours_is_measured_like_the_peers(tmp_path: Path, item: Item, judges: Jud
     assert picture["measures"]["PSNR"] > task["measures"]["PSNR"]
 
 
+def test_a_decode_answers_for_what_the_judge_finds_in_the_original(item: Item) -> None:
+    """Not for what the judge overlooks there, and not for what it wrongly sees there."""
+    wrong = Detection("person", 0.9, Box(0.0, 0.0, 16.0, 16.0))
+
+    class Odd(Memory):
+        def detect(self, image: Image) -> tuple[Detection, ...]:
+            return (wrong, *super().detect(image)[1:])
+
+    originals = Originals(item, Judges({"odd": Odd(item)}, None, every=3))
+    generated = np.full((11, 11), int(Provenance.GENERATED), np.uint8)
+    sent = np.full((11, 11), int(Provenance.SENT), np.uint8)
+    for cells in (generated, sent):
+        figures = measure(originals, Decoded(item.frames, (cells,) * len(item.frames)))
+        assert figures["inventions [odd]"] == 0
+        assert figures.get("misses [odd]", 0.0) == 0
+
+
+def test_classes_that_labels_do_not_cover_are_not_looked_at(item: Item) -> None:
+    class Person(Memory):
+        def detect(self, image: Image) -> tuple[Detection, ...]:
+            return (Detection("person", 0.9, Box(0.0, 0.0, 20.0, 20.0)), *super().detect(image))
+
+    assert item.truth is not None
+    truth = tuple(tuple(one for one in boxes if one.label == "car") for boxes in item.truth)
+    cars = replace(item, classes=("car",), truth=truth)
+    figures = measure(
+        Originals(cars, Judges({"all": Person(item)}, None, every=3)), Decoded(item.frames, (None,) * len(item.frames))
+    )
+    assert "F1 person [all]" not in figures
+    assert figures["F1 car [all]"] == figures["F1 [all]"] == 1
+    assert figures["objects [all]"] == sum(not one.crowd for boxes in truth[::3] for one in boxes)
+
+
 def test_measures_of_the_originals_are_looked_for_once(item: Item) -> None:
     class Counting(Memory):
         calls = 0
@@ -156,6 +194,11 @@ def test_distances_are_better_when_lower() -> None:
     assert not lower_is_better("PSNR")
 
 
+def test_judges_see_every_layer_of_a_codecs_pyramid() -> None:
+    """Every second, fourth and eighth frame is coded better than those between."""
+    assert all(every % 2 == 1 for every in EVERY.values())
+
+
 @pytest.mark.parametrize("size", ["tiny", "quick", "full"])
 def test_every_setting_of_the_grids_can_be_built(size: str) -> None:
     for specs in (image_grid(size), video_grid(size)):  # type: ignore[arg-type]
@@ -172,6 +215,8 @@ def test_every_setting_of_the_grids_can_be_built(size: str) -> None:
         ("x266:crf=3", "no such system"),
         ("x265:preset=slow", "'crf' is missing"),
         ("x265:crf=high", "correct the setting"),
+        ("x265:crf=30,prset=slow", "no setting prset"),
+        ("frozen:crf=30,fill=plates", "none of last, plate"),
     ],
 )
 def test_systems_that_cannot_be_built(text: str, words: str) -> None:

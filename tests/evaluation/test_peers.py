@@ -205,12 +205,16 @@ def test_frozen_frames_only_change_near_the_boxes() -> None:
     clip = replace(clip, frames=noisy)
     for fill in ("last", "plate"):
         frames = frozen_frames(clip, fill, margin=4)  # type: ignore[arg-type]
-        for index in range(2, len(frames)):
+        for index in range(1, len(frames)):
             live = box_mask(clip.regions[index], 96, 128, 4)
             np.testing.assert_array_equal(frames[index][live], clip.frames[index][live])
             before = box_mask(clip.regions[index - 1], 96, 128, 4)
             still = ~(live | before)
             np.testing.assert_array_equal(frames[index][still], frames[index - 1][still])
+    plate = median_plate(clip.frames)
+    outside = ~box_mask(clip.regions[0], 96, 128, 4)
+    first = frozen_frames(clip, "plate", margin=4)[0]
+    np.testing.assert_array_equal(first[outside], plate[outside])
 
 
 def test_freezing_saves_bits_where_the_background_is_noisy() -> None:

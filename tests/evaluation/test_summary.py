@@ -80,8 +80,59 @@ def test_curves_that_do_not_meet() -> None:
     assert apart.verdict == "not comparable"
 
 
+@pytest.mark.parametrize(
+    ("ours", "peers", "verdict", "percent"),
+    [
+        ([(10, 0.4), (40, 0.8)], [(25, 0.6)], "tie", 0.0),
+        ([(10, 0.4), (40, 0.8)], [(100, 0.6)], "win", -75.0),
+        ([(50, 0.5)], [(10, 0.3), (20, 0.5), (40, 0.7)], "lose", 150.0),
+        ([(50, 0.1)], [(10, 0.3), (80, 0.9)], "lose", None),
+        ([(50, 0.1)], [(80, 0.1)], "win", -37.5),
+        ([(5, 0.1)], [(80, 0.9)], "not comparable", None),
+        ([(90, 0.95)], [(80, 0.9)], "not comparable", None),
+    ],
+)
+def test_single_points_are_compared_at_their_own_quality(
+    ours: list[tuple[float, float]], peers: list[tuple[float, float]], verdict: str, percent: float | None
+) -> None:
+    records = [*(record("ours", *one) for one in ours), *(record("x265", *one) for one in peers)]
+    found = compare(records, "AP50 [judge]", "ours", ["x265"], "")
+    assert found is not None
+    assert found.verdict == verdict
+    assert found.percent == (None if percent is None else pytest.approx(percent))
+
+
+def test_fewer_bits_at_a_corner_of_the_curve_are_no_win() -> None:
+    ours = [record("ours", 60, 0.79), record("ours", 70, 0.92)]
+    peers = [record("x265", 10, 0.1), record("x265", 59, 0.78), record("x265", 69, 0.91), record("x265", 1000, 0.93)]
+    found = compare([*ours, *peers], "AP50 [judge]", "ours", ["x265"], "")
+    assert found is not None
+    assert found.percent is not None
+    assert found.delta is not None
+    if found.percent < -5:
+        assert (found.verdict == "win") == (found.delta >= 0)
+    assert found.shared == pytest.approx(0.13 / 0.83)
+
+
+@pytest.mark.parametrize(
+    ("factor", "count", "verdict"),
+    [(0.5, 9, "not comparable"), (0.5, 10, "win"), (1.0, 9, "not comparable"), (2.0, 9, "lose"), (2.0, 10, "lose")],
+)
+def test_a_handful_of_objects_is_enough_to_lose_and_not_to_win(factor: float, count: int, verdict: str) -> None:
+    records = [*curve("ours", factor), *curve("x265", 1.0)]
+    for one in records:
+        one["measures"]["objects [judge]"] = count  # type: ignore[index]
+    found = compare(records, "AP50 [judge]", "ours", ["x265"], "")
+    assert found is not None
+    assert found.verdict == verdict
+
+
 def test_what_is_needed_is_measured_against_the_ceiling() -> None:
     records = [record("original", 9999, 0.5), *curve("x265", 1.0), record("ours", 10, 0.1)]
     (needed,) = needed_rates(records)
     assert needed.rates["ours"] is None
     assert needed.rates["x265"] == pytest.approx(17.5)  # 0.45 lies three quarters of the way from 0.3 to 0.5
+    assert needed.at_most == ()
+    (needed,) = needed_rates([record("original", 9999, 0.3), *curve("x265", 1.0)])
+    assert needed.rates == {"x265": 10}
+    assert needed.at_most == ("x265",), "nobody tried with fewer bits"

@@ -6,7 +6,7 @@ so the arithmetic is done here in float32 and rounded once.
 
 Chroma comes back either smoothly (`cubic`) or by repetition (`nearest`). Frames of a clip that was itself
 4:2:0 and had its chroma repeated when it was decoded are served best by repetition, lossless pictures by
-`cubic`; `better_chroma` chooses per clip, for all codecs alike.
+`cubic`; `better_chroma` chooses per clip and coded size, for all codecs alike.
 """
 
 from __future__ import annotations

@@ -45,11 +45,11 @@ def median_plate(frames: Sequence[Image]) -> Image:
 
 
 def frozen_frames(clip: Clip, fill: Fill, margin: int = MARGIN) -> tuple[Image, ...]:
-    """The clip with everything outside the widened boxes repeated; the first frame stays as it is."""
+    """The clip with everything outside the widened boxes repeated: the first frame, or the background throughout."""
     height, width = clip.frames[0].shape[:2]
-    plate = median_plate(clip.frames) if fill == "plate" else clip.frames[0]
-    still, frames = plate, [clip.frames[0]]
-    for image, regions in zip(clip.frames[1:], clip.regions[1:], strict=True):
+    still = median_plate(clip.frames) if fill == "plate" else clip.frames[0]
+    frames: list[Image] = []
+    for image, regions in zip(clip.frames, clip.regions, strict=True):
         live = box_mask(regions, height, width, margin)
         frames.append(np.where(live[:, :, None], image, still))
         if fill == "last":

@@ -212,7 +212,7 @@ class VideoPeer:
         height, width = clip.frames[0].shape[:2]
         frames = [even(shrunk(frame, self.settings.scale)) for frame in clip.frames]
         setup, chunks = code_frames(self.codec, self.settings, frames, clip.fps)
-        return Coded(chunks, setup, len(frames), width, height, {"chroma": better_chroma(clip.frames)})
+        return Coded(chunks, setup, len(frames), width, height, {"chroma": better_chroma(frames)})
 
     def decode(self, coded: Coded) -> Decoded:
         """Decode a clip; see `System.decode`."""
@@ -244,12 +244,11 @@ class IntraPeer:
     def encode(self, clip: Clip) -> Coded:
         """Code pictures; see `System.encode`."""
         height, width = clip.frames[0].shape[:2]
-        chunks = []
-        for index, frame in enumerate(clip.frames):
-            small = even(shrunk(frame, self.settings.scale))
-            _, (chunk,) = code_frames(self.codec, self.settings, [small], 1, apart=False)
+        frames, chunks = [even(shrunk(frame, self.settings.scale)) for frame in clip.frames], []
+        for index, frame in enumerate(frames):
+            _, (chunk,) = code_frames(self.codec, self.settings, [frame], 1, apart=False)
             chunks.append(Chunk(index, chunk.data))
-        return Coded(tuple(chunks), b"", len(chunks), width, height, {"chroma": better_chroma(clip.frames)})
+        return Coded(tuple(chunks), b"", len(chunks), width, height, {"chroma": better_chroma(frames)})
 
     def decode(self, coded: Coded) -> Decoded:
         """Decode pictures; see `System.decode`."""
