@@ -24,6 +24,7 @@ from topics.time_index import Entry, TimeIndex
 _CHUNK = 16
 _POLL_S = 1.0
 _SILENT_POLLS = 30
+_END_OF_TIME_NS = 2**63
 _CLOCKS_NS = 60 * 10**9
 """How far the clocks of a broker's nodes, which say when a record was written, may be apart."""
 
@@ -71,16 +72,8 @@ def archive_span(log: Log, camera: str) -> Span:
             if camera in known:
                 raise InputError(f"camera {camera}: nothing of it is in the archive any more; raise the retention")
             raise InputError(f"camera {camera!r} is not in the archive; it has: {', '.join(known) or 'none yet'}")
-        low, high = first[0], archive.end
-        last = first[1].packet.capture_ns
-        while low < high:  # halving finds the last one without reading what lies between
-            middle = (low + high) // 2
-            found = archive.next_from(middle, high)
-            if found is None:
-                high = middle
-            else:
-                low, last = found[0] + 1, found[1].packet.capture_ns
-        return Span(first[1].packet.capture_ns, last)
+        last = archive.last() or first
+        return Span(first[1].packet.capture_ns, last[1].packet.capture_ns)
 
 
 def read_archive(log: Log, camera: str, from_ns: int, to_ns: int) -> Iterator[Archived]:
@@ -114,7 +107,8 @@ def archive_gaps(log: Log, camera: str, from_ns: int, to_ns: int) -> tuple[GapMe
     """
     with ArchiveOf(log, camera) as archive:
         gaps = archive.gaps()
-    return tuple(gap for gap in gaps if gap.from_ns < to_ns and gap.to_ns > from_ns)
+    # A single frame that was lost takes an instant, which is still something.
+    return tuple(gap for gap in gaps if gap.from_ns < to_ns and max(gap.to_ns, gap.from_ns + 1) > from_ns)
 
 
 def task_offset(log: Log, topic: str, camera: str, at_ns: int) -> int:
@@ -193,6 +187,16 @@ class ArchiveOf:
             return best
         unindexed_end = camera.entries[0].archive_offset if camera.entries else self.end
         return self._by_halving(at_ns, min(unindexed_end, self.end))
+
+    def last(self) -> Found | None:
+        """The packet with the highest number; those that were tried again late may lie after it."""
+        for entry in reversed(self._index.camera(self._camera).entries):
+            found = self._last_covered(entry, None, _END_OF_TIME_NS)
+            if found is not None:
+                return found
+            if entry.archive_offset <= self.start:
+                break
+        return self._by_halving(_END_OF_TIME_NS, self.end)
 
     def gaps(self) -> tuple[GapMessage, ...]:
         """Every gap of the camera that is known, in the order of writing."""

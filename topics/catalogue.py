@@ -21,6 +21,7 @@ PLATES = "plates"
 STATE = STATE_TOPIC
 LABELS = "labels"
 TASKS = "tasks"
+REQUESTS = "requests"
 DEAD = "dead"
 TASK_PREFIX = "task."
 
@@ -102,6 +103,9 @@ def catalogue(tasks: Iterable[str] = (), settings: CatalogueSettings = DEFAULT_S
         ),
         # Never expires: it answers since when a task has been grounded, for as long as an archive is kept.
         TopicSpec(TASKS, count, purpose="starts and stops of tasks, by task, in every partition of cameras"),
+        TopicSpec(
+            REQUESTS, 1, compacted=True, purpose="tasks that were asked for, by task, and what their labels took"
+        ),
         TopicSpec(DEAD, count, retention=settings.dead, purpose="records that could not be processed, and why"),
     )
     return fixed + tuple(task_spec(name, settings) for name in dict.fromkeys(tasks))

@@ -37,6 +37,14 @@ def check_partition(spec: TopicSpec, partition: int) -> None:
         raise UnknownTopic(f"topic {spec.name}: there is no partition {partition}, only 0 to {spec.partitions - 1}")
 
 
+def check_trimmable(spec: TopicSpec) -> None:
+    """Raise LogError for a compacted topic: brokers refuse to cut those, so no backend does."""
+    if spec.compacted:
+        raise LogError(
+            f"topic {spec.name}: is compacted, so its records go by key; write tombstones for what is not needed"
+        )
+
+
 def transactional_id(stage: str, partition: int) -> str:
     """``stage-partition``, the name that fencing goes by. Raises LogError for an unusable stage name."""
     if not 1 <= len(stage) <= 200 or not stage.isprintable():

@@ -23,7 +23,7 @@ from typing import Self
 from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError, KafkaTimeoutError, NoError
 
-from topics.checks import check_group, check_partition, place, stage_group, transactional_id
+from topics.checks import check_group, check_partition, check_trimmable, place, stage_group, transactional_id
 from topics.kafka_card import Outgoing, StagePlace
 from topics.kafka_client import ANSWER_S, KafkaClients
 from topics.kafka_diagnosis import find_cause
@@ -81,11 +81,18 @@ class KafkaLog:
     def delete_topic(self, name: str) -> None:
         """See `topics.log.Log.delete_topic`."""
         self._topics.refresh(name)
-        for group, places in self._positions().items():  # a broker does so too, but in its own time
-            gone = [at for at in places if at.topic == self._topics.place(name, 0).topic]
-            if gone:
-                self._clients.ask(f"positions of group {group}", partial(_forget, group, gone))
+        self._forget_positions(name)
         self._topics.delete(name)
+
+    def erase(self) -> int:
+        """Delete every topic below the prefix with the positions in it, and what says what they are; how many there
+        were. The log is as new then, and nobody else may be using it."""
+        names = [spec.name for spec in self.topics()]
+        for name in names:
+            self.delete_topic(name)
+        self._forget_positions(SPECS)
+        self._topics.delete_specs()
+        return len(names)
 
     def groups(self) -> tuple[str, ...]:
         """See `topics.log.Log.groups`."""
@@ -164,6 +171,7 @@ class KafkaLog:
     def trim(self, topic: str, partition: int, before_offset: int) -> int:
         """See `topics.log.Log.trim`; counts offsets."""
         at = self._place(topic, partition)
+        check_trimmable(self._topics.spec(topic))
         start = self._offsets.starts([at])[at]
         before = min(before_offset, self._offsets.stable_ends([at])[at])
         if before <= start:
@@ -172,7 +180,7 @@ class KafkaLog:
         return before - start
 
     def maintain(self, now_ns: int | None = None, floors: Mapping[tuple[str, int], int] | None = None) -> Maintained:
-        """See `topics.log.Log.maintain`: the age of guarded topics; the broker does the rest."""
+        """See `topics.log.Log.maintain`: the age of guarded topics, counted in offsets; the broker does the rest."""
         now = time.time_ns() if now_ns is None else now_ns
         expired = 0
         for spec in self._topics.current():
@@ -200,6 +208,13 @@ class KafkaLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _forget_positions(self, topic: str) -> None:
+        """Of all groups in a topic: a broker does so too, but in its own time."""
+        for group, places in self._positions().items():
+            gone = [at for at in places if at.topic == self._topics.place(topic, 0).topic]
+            if gone:
+                self._clients.ask(f"positions of group {group}", partial(_forget, group, gone))
 
     def _positions(self) -> dict[str, list[TopicPartition]]:
         """The partitions that each group below our prefix has positions in."""

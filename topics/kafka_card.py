@@ -43,22 +43,25 @@ class Card:
         attempts = [[*attempt, count] for attempt, count in self.attempts.items()]
         return json.dumps([self.owner, self.token, self.state, attempts], separators=(",", ":"))
 
-    def check_size(self) -> None:
-        """Raise LogError when this is more than a broker keeps."""
+    def check_size(self, stage: str) -> None:
+        """Raise LogError when this is more than a broker keeps of `stage`."""
         if len(self.encode()) > MAX_METADATA_BYTES:
             raise LogError(
-                f"{len(self.attempts)} records were begun and not finished, more than can be counted: "
+                f"stage {stage}: {len(self.attempts)} records were begun and not finished, more than can be counted: "
                 "commit a position past them"
             )
 
     @classmethod
-    def decode(cls, text: str) -> Card:
-        """From the metadata of a position. Raises LogError for one that was not written here."""
+    def decode(cls, text: str, group: str) -> Card:
+        """From the metadata of a position of `group`. Raises LogError for one that was not written here."""
         try:
             owner, token, state, attempts = json.loads(text)
             return cls(owner, token, state, {(a, b, c): count for a, b, c, count in attempts})
         except (ValueError, TypeError) as error:
-            raise LogError("its card on the broker is of another version of this program") from error
+            raise LogError(
+                f"group {group}: what its stage keeps on the broker was written by another version of discover-stream: "
+                "use that version, or delete the group to start the stage from the beginning"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

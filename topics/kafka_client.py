@@ -154,8 +154,11 @@ class KafkaClients:
                 time.sleep(0.1)
                 self._renew(admin)
             except RuntimeError as error:  # another thread has renewed, or closed, this client
-                if self._closed or time.monotonic() >= deadline:
+                if self._closed:
                     raise self._closed_error() from error
+                if time.monotonic() >= deadline:
+                    raise explain(error, what, self.settings, wait_s) from error
+                time.sleep(0.02)
 
     def consumer(self, **options: Any) -> KafkaConsumer:
         """A new consumer of committed records, without a group; `options` win.

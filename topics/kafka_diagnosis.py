@@ -23,8 +23,9 @@ def find_cause(error: KafkaError, topic: str, clients: KafkaClients) -> KafkaErr
         )
     except LogError:
         return error
-    needed = int(settings["topic"][topic]["min.insync.replicas"]["value"])
-    for partition in found[0]["partitions"]:
+    known = settings.get("topic", {}).get(topic, {})
+    needed = int(known["min.insync.replicas"]["value"]) if "min.insync.replicas" in known else 0  # it was deleted
+    for partition in found[0]["partitions"] if found else ():
         if partition["leader_id"] < 0:
             return LeaderNotAvailableError(topic)
         if len(partition["isr_nodes"]) < needed:

@@ -11,9 +11,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
+from functools import partial
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import OffsetOutOfRangeError
+from kafka.errors import KafkaTimeoutError, OffsetOutOfRangeError
 
 from topics.kafka_client import ANSWER_S, KafkaClients
 from topics.log import Bounds, TimeRule
@@ -137,23 +138,13 @@ class KafkaOffsets:
         return None
 
     def _last_in(self, place: TopicPartition, low: int, high: int) -> int | None:
-        def scan(consumer: KafkaConsumer) -> int | None:
-            last: int | None = None
-            deadline = time.monotonic() + ANSWER_S
-            consumer.assign([place])
-            consumer.seek(place, low)
-            try:
-                while (reached(consumer, place) or low) < high and time.monotonic() < deadline:
-                    for record in consumer.poll(timeout_ms=50).get(place, ()):
-                        if record.offset >= high:
-                            return last
-                        last = record.offset
-            except OffsetOutOfRangeError:
-                pass  # retention was faster
-            return last
-
-        with self._scanning:
-            return self._clients.look("looking for the last records", scan)
+        while True:
+            with self._scanning:
+                last, gone = self._clients.look("looking for the last records", partial(_scan, place, low, high))
+            start = self.starts([place])[place] if gone else low
+            if not low < start < high:
+                return last
+            low = start  # retention was faster: look at what it has left
 
     def _first_since(self, place: TopicPartition, at_ms: int) -> int | None:
         times = {place: min(max(at_ms, 0), _LATEST_MS)}
@@ -167,3 +158,22 @@ def reached(consumer: KafkaConsumer, place: TopicPartition) -> int | None:
     """How far a consumer has come, markers included; None while it asks whether the log was cut off there."""
     found: int | None = consumer.position(place, timeout_ms=1000)
     return found
+
+
+def _scan(place: TopicPartition, low: int, high: int, consumer: KafkaConsumer) -> tuple[int | None, bool]:
+    """The offset of the last record in [low, high), and whether `low` is not there any more."""
+    last: int | None = None
+    deadline = time.monotonic() + ANSWER_S
+    consumer.assign([place])
+    consumer.seek(place, low)
+    try:
+        while (reached(consumer, place) or low) < high:
+            if time.monotonic() >= deadline:  # what was not seen must not be taken for not there
+                raise KafkaTimeoutError(f"records up to {high} did not come")
+            for record in consumer.poll(timeout_ms=50).get(place, ()):
+                if record.offset >= high:
+                    return last, False
+                last = record.offset
+    except OffsetOutOfRangeError:
+        return last, True
+    return last, False

@@ -81,15 +81,20 @@ class KafkaSettings:
         place, _, query = rest.partition("?")
         if kind != "kafka" or not separator:
             raise LogError(f"log address {address!r}: is none of a Kafka cluster; use for instance {_EXAMPLE}")
+        if "@" in place:  # what stands before it is not repeated
+            raise LogError(
+                "log address kafka:...: brokers are HOST:PORT without user or password; name those with user= and "
+                "password_env= or password_file="
+            )
         known = [item.name for item in fields(cls) if item.name != "servers"]
         values: dict[str, Any] = {}
         try:
             pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
-        except ValueError as error:
-            raise LogError(f"log address {address!r}: write options as name=value&name=value") from error
+        except ValueError:
+            # Not what they are, here and below: somebody may have written a password there.
+            raise LogError(f"log address kafka:{place}: write options as name=value&name=value") from None
         for name, value in pairs:
             if name not in known or name in values:
-                # Not the value: somebody may have written a password there.
                 what = "is given twice" if name in values else f"is unknown; options are {', '.join(known)}"
                 raise LogError(f"log address kafka:{place}: option {name!r} {what}")
             values[name] = value

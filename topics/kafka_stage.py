@@ -15,7 +15,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -170,7 +170,7 @@ class KafkaStage:
         self._offsets = {self._name(place): item.offset for place, item in positions.items()}
         if card is None:
             self._check_never_held()
-        before = Card("", "") if card is None else Card.decode(card.metadata)
+        before = Card("", "") if card is None else Card.decode(card.metadata, self._place.group)
         self._state = None if before.state is None else self._read_state(before.state)
         self._card = before
         self._write([], {}, replace(before, owner=owner[:MAX_OWNER_CHARACTERS], token=uuid.uuid4().hex))
@@ -207,13 +207,14 @@ class KafkaStage:
         """A stage without positions is new, unless the broker has forgotten them: then it has a state."""
         states = self._place.states
         start = self._log_offsets.starts([states])[states]
-        reader = KafkaReader(self._clients, self._log_offsets, self._name(states)[0], {states.partition: start}, None)
         latest: bytes | None = None
-        while items := reader.poll():
-            for item in items:
-                if isinstance(item, Record) and item.key == self._place.identity:
-                    latest = item.value
-        reader.close()
+        with closing(
+            KafkaReader(self._clients, self._log_offsets, self._name(states)[0], {states.partition: start}, None)
+        ) as reader:
+            while items := reader.poll():
+                for item in items:
+                    if isinstance(item, Record) and item.key == self._place.identity:
+                        latest = item.value
         if latest is not None:
             raise LogError(
                 f"log kafka:{self._clients.settings.place}, stage {self._place.identity}: the broker has forgotten "
@@ -255,7 +256,7 @@ class KafkaStage:
         """One transaction. The last of `outgoing` is the state, if there is a new one."""
         if self._lost is not None:
             raise type(self._lost)(str(self._lost))
-        card.check_size()
+        card.check_size(self._place.identity)
         self._refused, self._asked = "", False
         deadline = time.monotonic() + ANSWER_S
         producer = self._producer
@@ -331,7 +332,7 @@ class KafkaStage:
         while time.monotonic() < deadline:
             card = self._positions().get(self._place.card)
             if card is not None:
-                heir = Card.decode(card.metadata)
+                heir = Card.decode(card.metadata, self._place.group)
                 if heir.token != self._card.token:
                     return Fenced(
                         f"{where}{self._card.owner} was replaced by {heir.owner}; nothing was written, stop this one"

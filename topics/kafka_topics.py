@@ -8,6 +8,7 @@ that have none are somebody else's.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -112,16 +113,17 @@ class KafkaTopics:
     def delete(self, name: str) -> None:
         """See `topics.log.Log.delete_topic`; positions in it are not touched here."""
         self.refresh(name)
-
-        def remove(admin: KafkaAdminClient) -> None:
-            with suppress(UnknownTopicOrPartitionError):  # gone already: an answer was lost, or somebody was faster
-                admin.delete_topics([self._prefix + name])
-
-        self._clients.ask(f"deleting topic {name}", remove)
-        self._clients.forget()  # a topic of the same name may have other partitions
+        self._remove(name)
         self._store({name: None})
         with self._lock:
             self._specs = {other: spec for other, spec in self._specs.items() if other != name}
+
+    def delete_specs(self) -> None:
+        """Delete the topic of specifications itself, after all others."""
+        self._remove(SPECS)
+        with self._lock:
+            self.close()
+            self._specs = {}
 
     def close(self) -> None:
         """Let go of the reader of specifications."""
@@ -129,6 +131,14 @@ class KafkaTopics:
             if self._reader is not None:
                 self._reader.close()
                 self._reader = None
+
+    def _remove(self, name: str) -> None:
+        def remove(admin: KafkaAdminClient) -> None:
+            with suppress(UnknownTopicOrPartitionError):  # gone already: an answer was lost, or somebody was faster
+                admin.delete_topics([self._prefix + name])
+
+        self._clients.ask(f"deleting topic {name}", remove)
+        self._clients.forget()  # a topic of the same name may have other partitions
 
     def _load(self) -> dict[str, TopicSpec]:
         """All specifications, read anew from where the last reading ended."""
@@ -249,3 +259,17 @@ class KafkaTopics:
         for name, result in answer.get("topic", {}).items():
             if result != "OK":
                 raise LogError(f"log kafka:{self._clients.settings.place}, settings of topic {name}: {result}")
+        self._await_settings(changes)
+
+    def _await_settings(self, changes: Mapping[str, Mapping[str, str]]) -> None:
+        """Wait until the brokers tell the changed settings: they hear of them a little later than they accept them."""
+        deadline = time.monotonic() + ANSWER_S
+        while time.monotonic() < deadline:
+            found = self._describe(changes)
+            if all(name in found and change.items() <= found[name].settings.items() for name, change in changes.items()):
+                return
+            time.sleep(0.02)
+        raise LogError(
+            f"log kafka:{self._clients.settings.place}, settings of topics {', '.join(changes)}: accepted, but not "
+            f"in force after {ANSWER_S:.0f} s: check that all brokers run, then apply them again"
+        )

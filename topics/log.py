@@ -97,7 +97,8 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Records [from_offset, to_offset) of a partition that retention took before they were read."""
+    """Offsets [from_offset, to_offset) of a partition whose records retention took before they were read. On a
+    broker, where markers take offsets too, there were fewer records."""
 
     topic: str
     partition: int
@@ -136,8 +137,9 @@ Start = Literal["earliest", "latest"] | AtOffset | AtTime
 
 @dataclass(frozen=True, slots=True)
 class Maintained:
-    """What one round of maintenance removed: records by retention, records by compaction, and immutable
-    records that nothing names any more (see `topics.low_water`)."""
+    """What one round of maintenance removed: `expired` records by retention, `compacted` ones by compaction, and
+    `retired` immutable ones that nothing names any more (see `topics.low_water`). On a broker, `expired` counts
+    offsets, markers of transactions included, of guarded topics only; it tells nobody what it removes itself."""
 
     expired: int = 0
     compacted: int = 0
@@ -287,7 +289,8 @@ class Log(Protocol):
         """The group's committed position, None if it never committed."""
 
     def trim(self, topic: str, partition: int, before_offset: int) -> int:
-        """Remove records below an offset (clamped to the bounds); how many there were."""
+        """Remove what lies below an offset (clamped to the bounds); how many offsets that was, which are records
+        except where a broker's markers have taken some. Raises LogError for a compacted topic."""
 
     def maintain(self, now_ns: int | None = None, floors: Mapping[tuple[str, int], int] | None = None) -> Maintained:
         """One round of retention and compaction. Run it every minute.

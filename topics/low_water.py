@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 
 from topics.catalogue import ARCHIVE, FRAMES, LABELS, PLATES, TASKS, task_topic
@@ -135,12 +136,14 @@ def look_after(log: Log, partitions: int, now_ns: int | None = None) -> Maintain
     `partitions` is that of topics keyed by camera. Whoever does this for long keeps a `Caretaker`, which reads
     each plate once and not in every round.
     """
-    return Caretaker(log, partitions).look_after(now_ns)
+    with closing(Caretaker(log, partitions)) as caretaker:
+        return caretaker.look_after(now_ns)
 
 
 def retire(log: Log, partitions: int, now_ns: int | None = None) -> int:
     """Only the second half of `look_after`; how many immutable records were retired."""
-    return Caretaker(log, partitions).retire(now_ns)
+    with closing(Caretaker(log, partitions)) as caretaker:
+        return caretaker.retire(now_ns)
 
 
 @dataclass
@@ -165,6 +168,12 @@ class Caretaker:
         plates = sum(self._retire_plates(partition, now) for partition in range(self.partitions))
         return plates + self._retire_labels(now)
 
+    def close(self) -> None:
+        """Let go of resources."""
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
     def _read_plates(self) -> None:
         if self._reader is None:
             self._reader = self.log.reader(PLATES)
@@ -185,11 +194,9 @@ class Caretaker:
         oldest = oldest_append_ns(self.log, ARCHIVE, partition, now_ns)
         spent = spent_plates(plates, oldest, self.slack_ns)
         if spent:
-            stage = self.log.stage("retire", partition, OWNER)
-            with stage.transaction() as transaction:
+            with closing(self.log.stage("retire", partition, OWNER)) as stage, stage.transaction() as transaction:
                 for plate in spent:
                     transaction.send(PLATES, plate.key, None, partition=partition)
-            stage.close()
         return len(spent)
 
     def _retire_labels(self, now_ns: int) -> int:

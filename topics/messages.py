@@ -153,6 +153,57 @@ class TaskRecord(Message, frozen=True, kw_only=True, tag="task"):
     at_ns: int
 
 
+class TaskRequest(Message, frozen=True, kw_only=True, tag="task-request"):
+    """How far a task that somebody asked for has come: its labels, who is asking for them now, and what failed.
+
+    `version` is the label set that belongs to the description and profile, 0 where there is none yet; `added` tells
+    that the task is to be on in every system with this log, whatever its configuration lists.
+
+    `claim` is held by whoever asks the language model right now, in words `owner`; empty where nobody does. A claim
+    that ended without labels is `failed`, because of `problem`; where that was the model's answer, and not the way to
+    it, the task is `disabled` until somebody asks for a refresh.
+    """
+
+    task: Name
+    description: str = ""
+    profile: Profile = "machine"
+    version: Count = 0
+    added: bool = False
+    claim: str = ""
+    owner: str = ""
+    failed: str = ""
+    problem: str = ""
+    disabled: bool = False
+
+
+class ClaimBeat(Message, frozen=True, kw_only=True, tag="claim-beat"):
+    """A sign of life of whoever holds a claim."""
+
+    task: Name
+    claim: str
+    beat: Count
+
+
+class InquiryRecord(Message, frozen=True, kw_only=True, tag="inquiry"):
+    """What it took to get one version of a task's labels from a language model, or to fail at it (`problem`).
+
+    `requests` were answered by the model, `tries` includes those that failed; tokens are as the endpoint reported
+    them, None where it did not.
+    """
+
+    task: Name
+    version: Count
+    at_ns: int
+    model: str
+    place: str
+    requests: Count
+    tries: Count
+    tokens_in: Count | None = None
+    tokens_out: Count | None = None
+    seconds: float
+    problem: str = ""
+
+
 class IngestState(Message, frozen=True, kw_only=True, tag="ingest-state"):
     """Where ingest of one camera goes on: the next sequence number, and the last capture time if any.
 
@@ -171,8 +222,9 @@ class IngestState(Message, frozen=True, kw_only=True, tag="ingest-state"):
 class CameraState(msgspec.Struct, frozen=True, kw_only=True):
     """What encoding needs of one camera: track ids are never reused, within or across incarnations.
 
-    `next_seq` is the number after the latest frame that was encoded, `last_ns` its capture time; both None until
-    there is one. A later number than `next_seq` tells that frames were lost on the way.
+    `next_seq` is the number after the latest frame that was encoded, and after those that gaps since then have
+    counted, `last_ns` that frame's capture time; both None until there is one. A later number than `next_seq`
+    tells that frames were lost on the way.
     """
 
     incarnation: Count = 0
@@ -210,6 +262,9 @@ AnyMessage = (
     | PointerMessage
     | IndexMessage
     | TaskRecord
+    | TaskRequest
+    | ClaimBeat
+    | InquiryRecord
     | IngestState
     | EncodeState
     | RetryState

@@ -29,7 +29,7 @@ from types import TracebackType
 from typing import Self
 
 from topics import sqlite_rows as rows
-from topics.checks import check_group, check_partition, check_topic, place, transactional_id
+from topics.checks import check_group, check_partition, check_topic, check_trimmable, place, transactional_id
 from topics.log import (
     STATE_TOPIC,
     AtOffset,
@@ -197,7 +197,9 @@ class SqliteLog:
 
     def trim(self, topic: str, partition: int, before_offset: int) -> int:
         """See `topics.log.Log.trim`."""
-        return self._trim(self._topic(topic).part(partition), before_offset)
+        found = self._topic(topic)
+        check_trimmable(found.spec)
+        return self._trim(found.part(partition), before_offset)
 
     def maintain(self, now_ns: int | None = None, floors: Mapping[tuple[str, int], int] | None = None) -> Maintained:
         """See `topics.log.Log.maintain`."""

@@ -9,7 +9,7 @@ or less than `covers_ns` after it. An entry is written
 * when it was captured before the packet before it: a clock was set back.
 
 Frames are numbered in order once per camera; one that was tried again long after its time (`discover dead
-retry`) comes among later numbers. It gets no entry, and a reader passes over it.
+retry`) comes among later numbers. It gets no entry (`is_late`), and a reader passes over it.
 
 The place is a lower bound, since a broker tells the offset of a packet only after it was sent: where the archive
 ended before the transaction began. A reader scans on from there. Losing the writer's memory, or aborting its
@@ -89,15 +89,28 @@ class IndexWriter:
             self._entries[entry.camera] = entry
 
 
+def is_late(state: CameraState, seq: int) -> bool:
+    """Whether a frame comes after later ones of its camera: it was tried again."""
+    return state.next_seq is not None and seq < state.next_seq
+
+
 def encoded(state: CameraState, seq: int, capture_ns: int) -> CameraState:
     """A camera's state once a frame of it was encoded; one that was tried again late changes nothing."""
-    if state.next_seq is not None and seq < state.next_seq:
+    if is_late(state, seq):
         return state
     return msgspec.structs.replace(state, next_seq=seq + 1, last_ns=capture_ns)
 
 
+def told(state: CameraState, gap: GapMessage) -> CameraState:
+    """A camera's state once a gap of it was passed on: the frames that it counts are not lost a second time."""
+    if state.next_seq is None:
+        return state
+    return msgspec.structs.replace(state, next_seq=max(state.next_seq, min(state.next_seq + gap.frames, gap.next_seq)))
+
+
 def lost_before(camera: str, state: CameraState, seq: int, capture_ns: int) -> GapMessage | None:
-    """The gap in front of a camera's frame, given its encoder's state after the frame before; None if there is none.
+    """The gap in front of a camera's frame that nobody has told yet, given its encoder's state after what came
+    before (`encoded`, `told`); None if there is none.
 
     To be sent to the index in the transaction of the frame.
     """

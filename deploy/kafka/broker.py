@@ -123,7 +123,7 @@ class Broker:
             for node in range(nodes):
                 free = {name: take_free_port(taken) for name in names}
                 ports.append(free | ({INTERNAL: port + node} if port else {}))
-            plan = Plan(base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("="), tuple(ports))
+            plan = Plan(cluster_id(), tuple(ports))
         if len(plan.ports) != nodes or set(plan.ports[0]) != set(names) or port not in (None, plan.ports[0][INTERNAL]):
             raise BrokerError(
                 f"{self.folder} holds a broker with {len(plan.ports)} node(s) on port {plan.ports[0][INTERNAL]} and "
@@ -238,6 +238,14 @@ def port_is_free(port: int) -> bool:
         except OSError:
             return False
     return True
+
+
+def cluster_id() -> str:
+    """A new cluster's name, as Kafka makes them: 16 random bytes in base64. It never starts with a dash, which
+    the storage tool would take for an option."""
+    while (found := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+        pass
+    return found
 
 
 def check_ports(ports: Mapping[str, int]) -> None:

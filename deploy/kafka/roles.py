@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from topics.catalogue import ARCHIVE, DEAD, FRAMES, INDEX, LABELS, PLATES, STATE, TASK_PREFIX, TASKS
+from topics.catalogue import ARCHIVE, DEAD, FRAMES, INDEX, LABELS, PLATES, REQUESTS, STATE, TASK_PREFIX, TASKS
 from topics.checks import stage_group
 from topics.kafka_topics import SPECS
 
@@ -80,16 +80,16 @@ def role_rights(
             Right("topic", TASK_PREFIX, ("Write",), begins=True),
         ),
         "operator": (
-            *stages("registry-", "retire-"),
-            *reads(FRAMES, ARCHIVE, INDEX, PLATES, TASKS, LABELS, DEAD),
+            *stages("registry-", "retire-", "dead-retry-"),
+            *reads(FRAMES, ARCHIVE, INDEX, PLATES, TASKS, LABELS, REQUESTS, DEAD),
             *all_tasks,
-            *writes(SPECS, TASKS, LABELS, PLATES, FRAMES, DEAD),
+            *writes(SPECS, TASKS, LABELS, REQUESTS, PLATES, FRAMES, ARCHIVE, DEAD),
             *(
                 Right("topic", name, ("Create", "Delete", "Alter", "AlterConfigs", "Describe", "DescribeConfigs"))
-                for name in (SPECS, FRAMES, ARCHIVE, INDEX, PLATES, STATE, LABELS, TASKS, DEAD)
+                for name in (SPECS, FRAMES, ARCHIVE, INDEX, PLATES, STATE, LABELS, TASKS, REQUESTS, DEAD)
             ),
             Right("topic", TASK_PREFIX, ("Create", "Delete", "Alter", "AlterConfigs", "Describe"), begins=True),
-            Right("group", "", ("Describe",), begins=True),
+            Right("group", "", ("Describe", "Delete"), begins=True),  # deleting a topic forgets positions in it
         ),
         "subscriber": (
             *(task_topics or all_tasks),

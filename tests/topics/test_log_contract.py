@@ -248,6 +248,13 @@ def test_a_group_continues_where_it_committed(log: Log) -> None:
 # --- retention and compaction -----------------------------------------------------------------------------
 
 
+def test_compacted_topics_are_not_trimmed(log: Log) -> None:
+    offset = log.append("table", "car", b"red")
+    with pytest.raises(LogError, match="tombstones"):
+        log.trim("table", 0, offset + 1)
+    assert values(log, "table") == [b"red"]
+
+
 def test_a_reader_behind_retention_is_told_what_it_missed(log: Log) -> None:
     offsets = [log.append("in", "k", b"%d" % number, partition=0) for number in range(8)]
     reader = log.reader("in", [0], group="viewer")

@@ -329,12 +329,14 @@ def test_nothing_is_left_of_what_is_gone(tmp_path: Path) -> None:
         for number in range(5):
             with stage.transaction() as tx:
                 tx.set_state(b"%d" % number)
-            log.append("table", f"key {number}", b"x")
+            log.append("out", f"key {number}", b"x", partition=0)
         count = "SELECT count(*) FROM "
         connection = log._file.connection
         assert connection.execute(count + "records").fetchone() == (6,), "each state replaces the one before"
-        log.trim("table", 0, 4)
+        log.trim("out", 0, 4)
         assert connection.execute(count + "records").fetchone() == (2,)
+        log.append("table", "car", b"x")
+        log.append("table", "car", None)
         assert connection.execute(count + "latest").fetchone() == (2,)
         for number in range(5):
             stage.record_attempt("in", 0, number)
