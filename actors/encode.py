@@ -28,7 +28,7 @@ from topics.catalogue import ARCHIVE, DEAD, FRAMES, INDEX
 from topics.failpoints import hit
 from topics.log import Gap, Log, Reader, Record, Stage
 from topics.messages import CameraState, EncodeState, FrameMessage, GapMessage, dead_message, decode, decode_as, encode
-from topics.time_index import IndexWriter, encoded, lost_before
+from topics.time_index import IndexWriter, encoded, is_late, lost_before, told
 
 if TYPE_CHECKING:
     from discover_stream.codec.model import CodecModel
@@ -48,8 +48,8 @@ _BATCHES_AHEAD = 2
 
 @dataclass(frozen=True, slots=True)
 class EncodeReport:
-    """What encoding has done since its process started: frames encoded, records buried, frames lost to
-    retention before they were encoded."""
+    """What encoding has done since its process started: frames encoded, records buried, offsets lost to
+    retention before they were read."""
 
     frames: int = 0
     buried: int = 0
@@ -106,6 +106,7 @@ class EncodeStage:
         with (
             closing(self._log.stage("encode", self._partition, self._owner)) as stage,
             closing(self._log.reader(FRAMES, [self._partition])) as reader,
+            closing(TaskTable(self._log, self._partition)) as tasks,
         ):
             if stage.state is not None:
                 stored = decode_as(EncodeState, stage.state).cameras
@@ -115,7 +116,7 @@ class EncodeStage:
                 }
             # Not from the first record there is: what retention took meanwhile is to be counted.
             reader.seek(self._partition, stage.offsets.get((FRAMES, self._partition), 0))
-            self._follow(stage, reader, TaskTable(self._log, self._partition))
+            self._follow(stage, reader, tasks)
         return "stopped"
 
     def _follow(self, stage: Stage, reader: Reader, tasks: TaskTable) -> None:
@@ -173,10 +174,7 @@ class EncodeStage:
     def _finish(self, stage: Stage, record: Record, frame: Decoded, batch: Batch) -> None:
         """Commit what becomes of one record, the next of its batch."""
         if frame is None:
-            with stage.transaction() as transaction:  # a gap or an end: nothing to encode
-                if record.value is not None and isinstance(decode(record.value), GapMessage):
-                    transaction.send(INDEX, record.key, record.value, partition=self._partition)
-                transaction.commit_offset(FRAMES, self._partition, record.offset + 1)
+            self._pass_on(stage, record)
         elif isinstance(frame, Frame):
             try:
                 self._encode(stage, record, frame, batch)
@@ -184,6 +182,20 @@ class EncodeStage:
                 self._bury(stage, record, str(error), 0)
         else:
             self._bury(stage, record, str(frame), 0)
+
+    def _pass_on(self, stage: Stage, record: Record) -> None:
+        """Commit a record with nothing to encode: a gap goes on to the index, an end nowhere."""
+        message = None if record.value is None else decode(record.value)
+        cameras = self._cameras
+        if isinstance(message, GapMessage) and message.camera in cameras:
+            cameras = {**cameras, message.camera: told(cameras[message.camera], message)}
+        with stage.transaction() as transaction:
+            if isinstance(message, GapMessage):
+                transaction.send(INDEX, record.key, record.value, partition=self._partition)
+            if cameras != self._cameras:
+                transaction.set_state(encode(EncodeState(cameras=cameras)))
+            transaction.commit_offset(FRAMES, self._partition, record.offset + 1)
+        self._cameras = cameras
 
     def _encode(self, stage: Stage, record: Record, frame: Frame, batch: Batch) -> None:
         from discover_stream.codec.packet import packet_bytes
@@ -207,13 +219,15 @@ class EncodeStage:
         lost = lost_before(frame.camera, state, frame.seq, frame.capture_ns)
         after = encoded(msgspec.structs.replace(state, next_track=tracker.next_track), frame.seq, frame.capture_ns)
         cameras = {**self._cameras, frame.camera: after}
-        entries = self._index.records(
-            frame.camera,
-            state.incarnation,
-            frame.seq,
-            frame.capture_ns,
-            lambda: self._log.bounds(ARCHIVE, self._partition).end,
-        )
+        entries = []
+        if not is_late(state, frame.seq):  # a new process would take it for the first one of its camera
+            entries = self._index.records(
+                frame.camera,
+                state.incarnation,
+                frame.seq,
+                frame.capture_ns,
+                lambda: self._log.bounds(ARCHIVE, self._partition).end,
+            )
         with stage.transaction() as transaction:
             transaction.send(ARCHIVE, frame.camera, data, partition=self._partition)
             if lost is not None:

@@ -29,8 +29,12 @@ JPEG_QUALITY = 95
 
 
 def source_identity(camera: CameraConfig) -> str:
-    """What must stay the same for a position in a source to mean anything."""
-    return camera.source if camera.fps is None else f"{camera.source} at {camera.fps:g} fps"
+    """What must stay the same for a position in a source to mean anything. It is kept in the log, so it holds
+    neither user name nor password; a camera that gets new ones is the same camera."""
+    from discover_stream.video.live import without_password
+
+    source = without_password(camera.source) if "://" in camera.source else camera.source
+    return source if camera.fps is None else f"{source} at {camera.fps:g} fps"
 
 
 def resumed(state: IngestState | None, camera: CameraConfig, now_ns: int) -> IngestState:

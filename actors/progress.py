@@ -39,7 +39,8 @@ class StageProgress:
         lag: input records not yet processed, from the log; 0 for what reads no topic. On brokers, whose
             own markers take places too, about twice as many.
         error: why it last died or failed, in one line.
-        lost: input records that retention took before they were processed, since the system started.
+        lost: input records that retention took before they were processed, since the system started; on
+            brokers more, as with `lag`.
     """
 
     name: str

@@ -152,3 +152,7 @@ class TaskTable:
         """Key -> name of every task and version that the log has labels for."""
         self._sets = read_label_sets(self._log)
         return {task_key(name, version): name for name, version in self._sets}
+
+    def close(self) -> None:
+        """Let go of resources."""
+        self._reader.close()

@@ -53,8 +53,8 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class RouteReport:
-    """What routing has done since its process started: archive packets routed, records buried, packets lost
-    to retention before they were routed, and what each task was sent."""
+    """What routing has done since its process started: archive packets routed, records buried, offsets lost
+    to retention before they were read, and what each task was sent."""
 
     packets: int = 0
     buried: int = 0
@@ -104,10 +104,11 @@ class RouteStage:
         with (
             closing(self._log.stage("route", self._partition, self._owner)) as stage,
             closing(self._log.reader(ARCHIVE, [self._partition])) as reader,
+            closing(TaskTable(self._log, self._partition)) as tasks,
         ):
             # Not from the first record there is: what retention took meanwhile is to be counted.
             reader.seek(self._partition, stage.offsets.get((ARCHIVE, self._partition), 0))
-            self._follow(stage, reader, TaskTable(self._log, self._partition))
+            self._follow(stage, reader, tasks)
         return "stopped"
 
     def _follow(self, stage: Stage, reader: Reader, tasks: TaskTable) -> None:

@@ -10,13 +10,14 @@ from functools import partial
 from typing import Any
 
 from actors.decisions import Ending, StagePlan, after_error, deaths_in_a_row, is_live, restart_delay_s
-from actors.encode import EncodeSettings
+from actors.encode import EncodeReport, EncodeSettings
 from actors.frame_buffer import LOG_UNAVAILABLE, retry_delay_s
 from actors.ingest import IngestReport
 from actors.local_ray import ray
 from actors.log_view import TopicGone
 from actors.progress import Health, outage_line
 from actors.remote import CONTROL, EncodeActor, GroundActor, IngestActor, Report, RouteActor
+from actors.route import RouteReport
 from discover_stream.config import Config
 from discover_stream.types import DiscoverError, InputError
 from topics.log import Fenced, LogError, MessageTooLarge, OffsetOutOfRange
@@ -62,6 +63,15 @@ class Watched:
     def done(self) -> int:
         """Records finished, over all processes that this one has been."""
         return sum(report.done for report in list(self.reports.values()))
+
+    def keep(self, report: Report) -> None:
+        """Take in what the process says now. Runs before that did nothing are forgotten: while a log is away
+        there is one every few seconds."""
+        here = report.pid, report.run
+        for place, other in list(self.reports.items()):
+            if place != here and not other.done and other.stage in (None, EncodeReport(), RouteReport()):
+                del self.reports[place]
+        self.reports[here] = report
 
 
 class Supervisor:
@@ -207,7 +217,7 @@ class Supervisor:
             report: Report = ray.get(asked)
         except ray.exceptions.RayError:
             return  # it is being started again
-        item.reports[report.pid, report.run] = report
+        item.keep(report)
         item.run = report.run
         self._tell_problems(item, report)
         if report.pid != item.pid:

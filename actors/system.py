@@ -89,6 +89,7 @@ class System:
         self._view: LogView | None = None
         self._started_s = time.monotonic()
         self._ended_s: float | None = None  # when every source was first seen to have ended
+        self._quiet_s: float | None = None  # when the look began that first found nothing left to do
 
     def start(self) -> None:
         """Start Ray and every stage; returns once all were asked to start (frames flow soon after).
@@ -96,7 +97,7 @@ class System:
         Raises InputError or LogError, in one line, where the log or a task cannot be used.
         """
         config = self.config
-        self._started_s, self._ended_s = time.monotonic(), None
+        self._started_s, self._ended_s, self._quiet_s = time.monotonic(), None, None
         self._log = log = open_log(config.log.url)
         try:
             specs = catalogue([task.name for task in self._tasks], catalogue_settings(config.log))
@@ -177,14 +178,20 @@ class System:
         view, supervisor = self._running()
         ended = [item.health in ("ended", "failed") for item in supervisor.watched if item.kind == "ingest"]
         if not all(ended):
-            self._ended_s = None
+            self._ended_s = self._quiet_s = None
             return False
         if self._ended_s is None:
             self._ended_s = time.monotonic()
         figures = view.figures
         if figures.began_s <= self._ended_s:  # what ingest wrote last may not be in them
             return False
-        return is_idle(ended, figures.encode.values(), figures.route.values())
+        if not is_idle(ended, figures.encode.values(), figures.route.values()):
+            self._quiet_s = None
+            return False
+        # Not at the first look: a broker may show that a frame is done before it shows the packet of it.
+        if self._quiet_s is None:
+            self._quiet_s = figures.began_s
+        return figures.began_s > self._quiet_s
 
     def decode(self, jobs: Iterable[DecodeJob], options: DecodeOptions | None = None) -> Iterator[DecodedFrame]:
         """Decode packets on the decode pool, in order; its processes are made at the first call.

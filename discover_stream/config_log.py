@@ -182,6 +182,11 @@ class LogConfig(Section):
         """The log's address, for `topics.open_log`. It holds no secret, and may be shown."""
         return f"sqlite:{self.path}" if self.kafka is None else self.kafka.url
 
+    @property
+    def exists(self) -> bool:
+        """Whether there may be something in it: always on brokers, of a file when it is there."""
+        return self.path is None or self.path.exists()
+
     def anchored(self, folder: Path) -> LogConfig:
         """The same with the paths of all files made absolute."""
         if self.kafka is not None:

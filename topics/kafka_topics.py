@@ -266,7 +266,9 @@ class KafkaTopics:
         deadline = time.monotonic() + ANSWER_S
         while time.monotonic() < deadline:
             found = self._describe(changes)
-            if all(name in found and change.items() <= found[name].settings.items() for name, change in changes.items()):
+            if all(
+                name in found and change.items() <= found[name].settings.items() for name, change in changes.items()
+            ):
                 return
             time.sleep(0.02)
         raise LogError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,11 +35,13 @@ def list_(
     """List the dead records: which, from where, since when and why."""
     from topics.dead_letters import dead_letters
 
+    count = 0
     with _log(config, address) as log:
-        found = [letter for letter in dead_letters(log) if camera is None or letter.message.key == camera]
-    for letter in found:
-        typer.echo(json.dumps(_facts(letter)) if as_json else _line(letter))
-    if not found and not as_json:
+        for letter in dead_letters(log):  # one by one: each holds a frame
+            if camera is None or letter.message.key == camera:
+                typer.echo(json.dumps(_facts(letter)) if as_json else _line(letter))
+                count += 1
+    if not count and not as_json:
         typer.echo("no dead records")
 
 
@@ -80,12 +83,15 @@ def retry(
     if bool(names) == everything:
         raise InputError("dead retry: name the records (PARTITION:OFFSET), or use --all for every one")
     with _log(config, address) as log:
-        if everything:
-            letters = [letter for letter in dead_letters(log) if again or not letter.retried]
+        letters: Iterable[DeadLetter]
+        if everything:  # one by one, up to where the topic ends now: each holds a frame
+            letters = (letter for letter in dead_letters(log) if again or not letter.retried)
         else:
             letters = [dead_letter(log, name) for name in dict.fromkeys(names or ())]
         refused: list[str] = []
+        count = 0
         for letter in letters:
+            count += 1
             try:
                 send_back(log, letter, again=again)
             except InputError as error:
@@ -95,7 +101,7 @@ def retry(
     if refused:
         more = f" (and {len(refused) - 1} more were refused)" if len(refused) > 1 else ""
         raise InputError(f"{refused[0]}{more}")
-    if not letters:
+    if not count:
         typer.echo("nothing to retry")
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from discover_stream.app.demo_plan import Files
 from discover_stream.config import LogConfig
-from topics import open_log
 from topics.log import LogError
 
 
@@ -42,16 +41,17 @@ def borrowed(log: LogConfig, keep: bool, tell: Callable[[str], None]) -> Iterato
 
 
 def remove_topics(log: LogConfig, tell: Callable[[str], None]) -> None:
-    """Delete every topic of a log; says how to do it by hand where that fails."""
+    """Delete every topic of a log on brokers; says how to do it by hand where that fails."""
+    from topics.kafka import KafkaLog
+    from topics.kafka_settings import KafkaSettings
+
     try:
-        with open_log(log.url) as opened:
-            names = [spec.name for spec in opened.topics()]
-            for name in names:
-                opened.delete_topic(name)
+        with KafkaLog(KafkaSettings.parse(log.url)) as opened:
+            count = opened.erase()
     except LogError as error:
         tell(f"the demo's topics could not be deleted ({error}); {how_to_remove(log)}")
     else:
-        tell(f"deleted the demo's {len(names)} topics from the brokers")
+        tell(f"deleted the demo's {count} topics from the brokers")
 
 
 def how_to_remove(log: LogConfig) -> str:

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from actors.registry import active_in_log, load_tasks
 from actors.system import catalogue_settings
+from actors.task_switch import added_tasks
 from discover_stream.config import Config, load_config
 from discover_stream.sdk import open_existing
 from discover_stream.types import InputError
@@ -47,29 +48,34 @@ class ShownTopic:
         return sum(held.end - held.start for held in self.bounds)
 
 
-def wanted_topics(config: Config) -> tuple[TopicSpec, ...]:
-    """The catalogue of a configuration. Raises InputError for tasks that cannot be loaded."""
-    return catalogue([task.name for task in load_tasks(config.tasks)], catalogue_settings(config.log))
+def wanted_topics(config: Config, log: Log | None = None) -> tuple[TopicSpec, ...]:
+    """The catalogue of a configuration, and of the tasks that were added to its log, if there is one.
+
+    Raises InputError for tasks that cannot be loaded.
+    """
+    added = added_tasks(log) if log is not None else ()
+    return catalogue([task.name for task in (*load_tasks(config.tasks), *added)], catalogue_settings(config.log))
 
 
 def planned(path: Path | None) -> Planned:
     """Compare. A log that does not exist yet has no topics; it is not made."""
     config = load_config(path)
-    wanted = wanted_topics(config)
     url = config.log.url
+    wanted = wanted_topics(config)
     try:
         opened = open_existing(url)
     except InputError:  # no file yet
         return Planned(url, plan_topics(wanted, ()))
     with opened as log:
-        return Planned(url, plan_topics(wanted, log.topics()))
+        return Planned(url, plan_topics(wanted_topics(config, log), log.topics()))
 
 
 def carry_out(path: Path | None, *, delete: bool) -> tuple[tuple[Change, ...], tuple[Change, ...]]:
     """What was done, and what was left because deleting was not asked for. Raises InputError for what is refused."""
     config = load_config(path)
-    wanted = wanted_topics(config)
+    wanted_topics(config)  # before a log is made
     with open_log(config.log.url) as log:
+        wanted = wanted_topics(config, log)
         plan = plan_topics(wanted, log.topics())
         apply_plan(log, wanted, plan, delete=delete, active=active_in_log(log))
     left = () if delete else plan.of("delete")

@@ -97,7 +97,7 @@ def _gap_line(gap: Gap, as_json: bool) -> str:
     count = gap.to_offset - gap.from_offset
     if as_json:
         return json.dumps({"gap": {"partition": gap.partition, "packets": count}})
-    return f"gap: {count} packets of partition {gap.partition} were gone before they were read"
+    return f"gap: up to {count} packets of partition {gap.partition} were gone before they were read"
 
 
 def _save(item: TaskFrame, folder: Path) -> None:

@@ -48,6 +48,22 @@ def log(tmp_path: Path) -> Iterator[SqliteLog]:
 
 
 @pytest.fixture
+def open_readers(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Topics of the readers that were made since, and not closed."""
+    topics: list[str] = []
+    make = log.reader
+
+    def reader(topic: str, *arguments, **options):
+        made = make(topic, *arguments, **options)
+        topics.append(topic)
+        monkeypatch.setattr(made, "close", lambda: topics.remove(topic))
+        return made
+
+    monkeypatch.setattr(log, "reader", reader)
+    return topics
+
+
+@pytest.fixture
 def records() -> Callable[..., list[Record]]:
     """All records of a topic, as they are now."""
 

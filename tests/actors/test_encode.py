@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
@@ -122,6 +123,36 @@ def test_what_is_missing_from_the_archive_is_told_beside_it(filled, codec, recor
     assert (lost.camera, lost.frames, lost.next_seq) == ("gate", 3, after.seq)
     assert (lost.from_ns, lost.to_ns) == (before.capture_ns, after.capture_ns)
     assert passed_on == away
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_what_a_gap_has_counted_is_not_lost_again(filled, codec, records, run_until, restarted: bool) -> None:
+    dropped = GapMessage(camera="gate", from_ns=1, to_ns=2, reason="encoding fell behind", next_seq=22, frames=2)
+    filled.append(FRAMES, "gate", encode(dropped), partition=1)
+    if restarted:
+        run_until(stage(filled, codec), done(filled))
+    last = decode_as(FrameMessage, records(filled, FRAMES)[19].value)
+    for seq in (22, 25):  # two before the first are told of, two before the second are not
+        message = msgspec.structs.replace(last, seq=seq, capture_ns=last.capture_ns + seq)
+        filled.append(FRAMES, "gate", encode(message), partition=1)
+    run_until(stage(filled, codec), done(filled))
+    gaps = [m for r in records(filled, INDEX) if isinstance(m := decode(r.value), GapMessage)]
+    assert gaps[0] == dropped
+    assert [(gap.frames, gap.next_seq) for gap in gaps[1:]] == [(2, 25)]
+
+
+def test_a_frame_that_was_tried_again_has_no_entry_after_a_restart_either(filled, codec, records, run_until) -> None:
+    run_until(stage(filled, codec), done(filled))
+    before = records(filled, INDEX)
+    filled.append(FRAMES, "gate", records(filled, FRAMES)[3].value, partition=1)
+    run_until(stage(filled, codec), done(filled))
+    assert packets(records, filled)[-1].seq == 3
+    assert records(filled, INDEX) == before
+
+
+def test_a_run_leaves_no_reader_open(filled, codec, run_until, open_readers) -> None:
+    run_until(stage(filled, codec), done(filled))
+    assert open_readers == []
 
 
 def test_deaths_repeat_nothing_lose_nothing_and_reuse_no_id(filled, codec, records, run_until) -> None:

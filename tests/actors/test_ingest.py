@@ -367,3 +367,13 @@ def test_recorded_frames_are_complete_jpeg_files(log, records, clip: Path, tmp_p
     assert (frame.width, frame.height) == (64, 48)
     assert frame.format.name == "yuvj444p"
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_the_log_does_not_learn_a_cameras_password() -> None:
+    def identity(source: str, **more) -> str:
+        return source_identity(CameraConfig(name="gate", source=source, **more))
+
+    known = identity("rtsp://me:hunter2@gate.example:554/1?a=b", fps=5)
+    assert known == "rtsp://gate.example:554/1?a=b at 5 fps"
+    assert known == identity("rtsp://me:changed@gate.example:554/1?a=b", fps=5)
+    assert identity("films/a@b/c.mp4") == "films/a@b/c.mp4"

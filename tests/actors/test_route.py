@@ -47,6 +47,12 @@ def received(records, log, task: str) -> list[bytes]:
     return [record.value for record in records(log, task_topic(task))]
 
 
+def test_a_run_leaves_no_reader_open(log, run_until, open_readers) -> None:
+    fill(log, 2)
+    run_until(RouteStage(log, 1, "test"), done(log))
+    assert open_readers == []
+
+
 def test_each_task_gets_its_atoms_byte_for_byte(log, records, run_until) -> None:
     sent = fill(log, 12)
     router = RouteStage(log, 1, "test")

@@ -101,3 +101,15 @@ def test_other_errors_are_deaths(supervisor: Supervisor, told: list[str]) -> Non
     supervisor._after(item, OffsetOutOfRange("topic frames: position 9 is beyond the end"))
     assert (item.deaths, item.restarts) == (1, 1)
     assert "starting again in 0.2 s" in told[0]
+
+
+def test_runs_that_did_nothing_are_forgotten() -> None:
+    item = encoder()
+    item.keep(Report(7, 1, 5, EncodeReport(frames=5)))
+    for run in range(2, 1000):  # a log that is away
+        item.keep(Report(7, run, 0))
+        item.keep(Report(7, run, 0, EncodeReport()))
+    item.keep(Report(8, 1, 0, EncodeReport(lost=3)))
+    item.keep(Report(8, 2, 2, EncodeReport(frames=2)))
+    assert [(report.pid, report.run) for report in item.reports.values()] == [(7, 1), (8, 1), (8, 2)]
+    assert item.done == 7

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from actors.decisions import StagePlan
 from actors.ingest import IngestReport
+from actors.log_view import LogFigures
 from actors.progress import Outage
 from actors.remote import Report
 from actors.route import Tally
@@ -101,3 +104,20 @@ def test_a_system_that_is_not_running_says_so() -> None:
             call()
     with pytest.raises(InputError, match="bicycles"):
         System(CONFIG.model_copy(update={"tasks": ("bicycles",)}))
+
+
+def test_a_system_is_idle_once_two_looks_found_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    system = System(CONFIG)
+    view, ended = SimpleNamespace(), Watched("ingest-a-0", "ingest", None, plan=StagePlan("ingest", 0, "a"))
+    monkeypatch.setattr(system, "_running", lambda: (view, SimpleNamespace(watched=[ended])))
+    later = time.monotonic() + 60
+
+    def idle(began_s: float, waiting: int = 0) -> bool:
+        view.figures = LogFigures(began_s, {0: 0}, {0: waiting})
+        return system._is_idle()
+
+    assert not idle(later), "a source goes on"
+    ended.health = "ended"
+    assert not idle(0.0), "what ingest wrote last may not be in it"
+    # A broker may show that a frame is done before it shows the packet.
+    assert [idle(later), idle(later), idle(later + 1, 1), idle(later + 2), idle(later + 3)] == [False] * 4 + [True]

@@ -7,7 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
+from discover_stream.types import InputError
+from topics import dead_letters
 from topics.catalogue import DEAD, FRAMES, CatalogueSettings, catalogue
 from topics.log import Record
 from topics.messages import FrameMessage, dead_message, encode
@@ -114,3 +117,21 @@ def test_nothing_dead(tmp_path: Path, discover, monkeypatch) -> None:
     with SqliteLog("log.db") as empty:
         empty.create_topics(catalogue())
     assert discover("dead", "list", "--log", "sqlite:log.db") == "no dead records\n"
+
+
+@pytest.mark.parametrize("command", [("list",), ("retry", "--all")])
+def test_dead_records_are_taken_one_by_one(log: SqliteLog, refused, command, monkeypatch) -> None:
+    """Each may hold a frame: there is no room for all of them."""
+    real, done = dead_letters.dead_letters, []
+    echo = typer.echo
+    monkeypatch.setattr(typer, "echo", lambda line, **more: done.append(line) or echo(line, **more))
+
+    def one_by_one(opened):
+        for count, letter in enumerate(real(opened)):
+            assert len(done) == count
+            yield letter
+        raise InputError("that was all")
+
+    monkeypatch.setattr(dead_letters, "dead_letters", one_by_one)
+    assert "that was all" in refused("dead", *command, "-c", "c.yaml")
+    assert len(done) >= 2

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from deploy.kafka.roles import ROLES, Right, command, main, merge, role_rights
-from topics.catalogue import catalogue
+from topics.catalogue import ARCHIVE, FRAMES, catalogue
+from topics.dead_letters import STAGE
 
 DOCS = Path(__file__).resolve().parents[2] / "docs" / "kafka.md"
 
@@ -89,3 +90,14 @@ def test_commands_for_kafka_acls(capsys: pytest.CaptureFixture[str]) -> None:
     assert all("--allow-principal User:r " in line for line in lines)
     with pytest.raises(SystemExit):
         main(["king", "--principal", "User:r"])
+
+
+def test_an_operator_may_send_dead_records_back_to_wherever_they_came_from() -> None:
+    rights = role_rights("operator")
+    assert Right("transactional-id", f"{STAGE}-", ("Write",), begins=True) in rights
+    assert Right("group", f"stage:{STAGE}-", ("Read",), begins=True) in rights
+    assert {FRAMES, ARCHIVE} <= topics("operator", "Write")  # encoding and routing bury records
+
+
+def test_an_operator_may_delete_topics_with_the_positions_in_them() -> None:
+    assert Right("group", "n.", ("Describe", "Delete"), begins=True) in role_rights("operator", prefix="n.")

@@ -16,7 +16,7 @@ from topics.archive import ArchiveOf, Span, archive_gaps, archive_span, read_arc
 from topics.catalogue import ARCHIVE, INDEX, CatalogueSettings, catalogue
 from topics.messages import CameraState, EncodeState, GapMessage, encode
 from topics.sqlite import SqliteLog
-from topics.time_index import encoded, lost_before
+from topics.time_index import encoded, lost_before, told
 
 
 def packet(seq: int, capture_ns: int) -> Packet:
@@ -119,6 +119,10 @@ def test_gaps_that_reach_into_a_span(log: SqliteLog) -> None:
     assert archive_gaps(log, "gate", 19, 30) == (gaps[0],)
     assert archive_gaps(log, "yard", 34, 99) == (gaps[2],)
     assert archive_gaps(log, "alley", 0, 99) == ()
+    single = gap(50, 50)
+    log.append(INDEX, "gate", encode(single))
+    assert archive_gaps(log, "gate", 50, 51) == archive_gaps(log, "gate", 45, 51) == (single,)
+    assert archive_gaps(log, "gate", 45, 50) == archive_gaps(log, "gate", 51, 60) == ()
 
 
 def test_the_state_goes_on_with_every_frame_but_late_ones() -> None:
@@ -137,3 +141,15 @@ def test_frames_lost_before_encoding_are_a_gap() -> None:
     assert found is not None
     assert (found.camera, found.from_ns, found.to_ns, found.next_seq, found.frames) == ("gate", 100, 400, 10, 3)
     assert "lost before encoding" in found.reason
+
+
+def test_frames_that_a_gap_counts_are_not_lost_again() -> None:
+    state = CameraState(next_seq=7, last_ns=100)
+    dropped = GapMessage(camera="gate", from_ns=1, to_ns=2, reason="full", next_seq=12, frames=3)
+    lost = lost_before("gate", told(state, dropped), 12, 400)
+    assert lost is not None
+    assert lost.frames == 2
+    assert told(state, gap(1, 2)) == state, "nobody knows how many"
+    assert told(CameraState(), dropped) == CameraState()
+    at_the_end = GapMessage(camera="gate", from_ns=1, to_ns=2, reason="full", next_seq=7, frames=3)
+    assert told(state, at_the_end) == state, "their numbers were never used up"

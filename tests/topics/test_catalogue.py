@@ -10,6 +10,7 @@ from topics.catalogue import (
     INDEX,
     LABELS,
     PLATES,
+    REQUESTS,
     STATE,
     TASKS,
     CatalogueSettings,
@@ -28,7 +29,7 @@ def test_every_topic_is_usable_and_explained() -> None:
         assert spec.keyed
     names = [spec.name for spec in specs]
     assert sorted(names) == sorted(
-        [FRAMES, ARCHIVE, INDEX, PLATES, STATE, LABELS, TASKS, DEAD, "task.vehicles", "task.pedestrians"]
+        [FRAMES, ARCHIVE, INDEX, PLATES, STATE, LABELS, TASKS, REQUESTS, DEAD, "task.vehicles", "task.pedestrians"]
     )
 
 
@@ -39,10 +40,10 @@ def test_topics_of_cameras_are_split_alike() -> None:
 
 def test_what_a_replay_needs_outlives_the_archive() -> None:
     specs = {spec.name: spec for spec in catalogue()}
-    for name in (PLATES, LABELS, TASKS):
+    for name in (PLATES, LABELS, TASKS, REQUESTS):
         assert specs[name].retention.age_ns is None
         assert specs[name].retention.max_bytes is None
-    assert {name for name, spec in specs.items() if spec.compacted} == {PLATES, LABELS, STATE}
+    assert {name for name, spec in specs.items() if spec.compacted} == {PLATES, LABELS, REQUESTS, STATE}
 
 
 def test_what_somebody_waits_for_is_guarded() -> None:

@@ -136,6 +136,28 @@ def test_prefixes_keep_systems_apart(log: KafkaLog, kafka_url: str) -> None:
 # --- markers and open transactions ----------------------------------------------------------------------------
 
 
+def test_an_erased_log_leaves_nothing_on_the_broker(log: KafkaLog, kafka_url: str) -> None:
+    stage = log.stage("encode", 0, "a")
+    with stage.transaction() as tx:
+        tx.send("out", "k", b"v")
+        tx.set_state(b"s")
+    with open_log(kafka_url.replace("prefix=", "prefix=other-")) as other:
+        other.create_topics(SPECS[:1])
+        assert log.erase() == len(SPECS)
+        assert log.topics() == ()
+        assert log.erase() == 0
+        with admin_of(log) as admin:
+            prefix = log.settings.prefix
+            assert [name for name in admin.list_topics() if name.startswith(prefix)] == []
+            positions = admin.list_group_offsets({prefix + stage.group: None})[prefix + stage.group]
+        assert not any(item.offset >= 0 for item in positions.values())
+        assert [spec.name for spec in other.topics()] == ["in"]
+        assert isinstance(other, KafkaLog)
+        other.erase()
+    log.create_topics(SPECS)
+    assert log.stage("encode", 0, "b").state is None
+
+
 def test_positions_pass_markers_and_aborted_records(log: KafkaLog) -> None:
     stage = log.stage("s", 0, "a")
     for number in range(3):

@@ -22,9 +22,12 @@ from discover_stream.sdk import AtCapture, subscribe
 from discover_stream.semantics.grounder import NanoGrounder
 from discover_stream.semantics.labels import builtin_tasks
 from topics import open_log
-from topics.catalogue import ARCHIVE, FRAMES, CatalogueSettings, catalogue
+from topics.catalogue import ARCHIVE, DEAD, FRAMES, CatalogueSettings, catalogue, task_topic
+from topics.dead_letters import dead_letter, retry
 from topics.log import Log, lag, latest_by_key
 from topics.low_water import look_after
+from topics.messages import dead_message, encode
+from topics.reading import read_all
 
 PREFIX = "north."
 FRAME_COUNT = 3
@@ -90,6 +93,17 @@ def test_real_stages_run_with_the_rights_of_their_roles(
         assert [item.packet.seq for item in seen] == list(range(FRAME_COUNT))
         assert all(item.labels is not None for item in seen)
 
+        with open_log(address("operator")) as operator:
+            (packet, *_) = read_all(operator, ARCHIVE)
+            offset = operator.append(DEAD, "gate", encode(dead_message(packet, "test", 0, 1)), partition=0)
+            retry(operator, dead_letter(operator, f"0:{offset}"))
+            assert len(list(read_all(operator, ARCHIVE))) == FRAME_COUNT + 1
+
         middle = AtCapture(seen[1].packet.capture_ns)
         with subscribe(task.name, log=address("replayer"), start=middle, camera="gate", timeout_s=2) as subscription:
             assert [item.packet.seq for item in subscription] == [1, 2]
+
+        with open_log(address("operator")) as operator:
+            assert operator.committed("ours", task_topic(task.name), 0) is not None
+            operator.delete_topic(task_topic(task.name))
+            assert "ours" not in operator.groups()

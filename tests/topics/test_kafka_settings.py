@@ -128,3 +128,14 @@ def test_the_token_function_is_found_or_named() -> None:
     assert options["sasl_oauth_token_provider"].token() == "token"
     with pytest.raises(LogError, match="cannot import"):
         KafkaSettings.parse(address + "none").client_options()
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["kafka:h:9092?password=hunter2&tls", "kafka:h:9092?password=hunter2", "kafka:me:hunter2@h:9092"],
+)
+def test_a_password_that_was_written_into_an_address_is_not_repeated(address: str) -> None:
+    with pytest.raises(LogError) as raised:
+        KafkaSettings.parse(address)
+    assert "hunter2" not in str(raised.value)
+    assert raised.value.__cause__ is None

@@ -278,3 +278,22 @@ def test_the_oldest_record(flow: Log) -> None:
     assert before - 10**6 <= first <= time.time_ns()
     flow.trim(ARCHIVE, 0, offset + 1)
     assert oldest_append_ns(flow, ARCHIVE, 0, 77) > first
+
+
+def test_one_round_leaves_no_reader_open(flow: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    closed: list[object] = []
+    make = flow.reader
+
+    def reader(*arguments, **options):
+        one = make(*arguments, **options)
+        made.append(one)
+        close = one.close
+        monkeypatch.setattr(one, "close", lambda: (closed.append(one), close()))
+        return one
+
+    monkeypatch.setattr(flow, "reader", reader)
+    look_after(flow, 2)
+    retire(flow, 2)
+    assert made
+    assert {id(one) for one in closed} == {id(one) for one in made}

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from discover_stream.codec.packet import Packet, packet_bytes
-from topics.archive import ArchiveOf, read_archive, task_offset
+from discover_stream.types import InputError
+from topics.archive import ArchiveOf, Span, archive_span, read_archive, task_offset
 from topics.catalogue import ARCHIVE, INDEX, CatalogueSettings, catalogue, task_topic
 from topics.log import Log, Stage
 from topics.messages import IndexMessage, encode
@@ -223,3 +224,14 @@ def test_any_clock(tmp_path: Path, steps, instants: list[int], trimmed: int) -> 
             with ArchiveOf(log, CAMERA) as reading:
                 found = reading.shown_at(at)
             assert (None if found is None else found[1].packet.capture_ns) == (max(before) if before else None)
+
+
+def test_a_frame_that_was_tried_again_is_not_the_last_one(packets: Log) -> None:
+    stage, writer = packets.stage("encode", 0, "a"), IndexWriter()
+    for seq in (*range(25), 4):
+        archive(packets, stage, writer, seq, seq * SECOND_NS)
+    archive(packets, stage, writer, 0, 10**18, camera="yard")
+    assert archive_span(packets, CAMERA) == Span(0, 24 * SECOND_NS)
+    packets.trim(ARCHIVE, 0, packets.bounds(ARCHIVE, 0).end)
+    with pytest.raises(InputError, match="not in the archive"):
+        archive_span(packets, CAMERA)
