@@ -55,7 +55,7 @@ chaos: $(VENV)/.ready-dev
 bench: $(VENV)/.ready-dev
 	@mkdir -p $(BENCH)
 	data=($(if $(DATA),--data "$(DATA)"))
-	items=($(if $(DATA),--item carpark --item suburb --item topdown --item motorway_fog --item motorway_trucks) --item "street seed 3")
+	items=($(if $(DATA),--item suburb --item topdown --item motorway_fog --item crossing) --item "street seed 3")
 	echo "Measuring clips and pictures side by side; words of the second go to $(BENCH)/images.log"
 	$(BIN)/discover eval images "$${data[@]}" --out $(BENCH) --grid $(GRID) --count 6 > $(BENCH)/images.log 2>&1 &
 	pictures=$$!
