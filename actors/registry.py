@@ -11,13 +11,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from actors.decisions import active_tasks, key_collisions, task_changes
-from discover_stream.codec.packet import task_key
+from actors.task_switch import added_tasks
+from discover_stream.codec.packet import MAX_TASKS, task_key
 from discover_stream.types import InputError, LabelSet, Task
 from topics.catalogue import LABELS, TASKS
 from topics.immutable import ImmutableTable
-from topics.log import Gap, Log, Record, latest_by_key
+from topics.log import Gap, Log, Record, Stage, latest_by_key
 from topics.messages import LabelSetMessage, TaskRecord, decode_as, encode
 from topics.reading import read_all, read_to_end
+from topics.requests import decided
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +78,32 @@ def read_label_sets(log: Log) -> dict[tuple[str, int], Task]:
 
 
 def register(log: Log, tasks: tuple[Task, ...], partitions: int, owner: str) -> int:
-    """Make exactly these tasks the active ones, in every partition; how many records that took.
+    """Make these tasks the active ones in every partition, with those that were added to the log (of which one
+    with a name of these gives way); how many records that took.
 
     Label sets and starts are written together, once: a call that finds everything in place writes nothing.
     Raises InputError when anything of a label set differs from what the log has under its version, or a key
     collides.
     """
-    stage = log.stage("registry", 0, owner)
+    names = {task.name for task in tasks}
+
+    def decide(stage: Stage) -> int:
+        added = tuple(task for task in added_tasks(log) if task.name not in names)
+        return _activate(log, stage, (*tasks, *added), partitions)
+
+    return decided(log, owner, decide)
+
+
+def _activate(log: Log, stage: Stage, tasks: tuple[Task, ...], partitions: int) -> int:
     table = ImmutableTable(log, LABELS, 0)
     known = read_label_sets(log)
     refuse_collisions({**known, **{(t.name, t.label_set.version): t for t in tasks}}.values())
     wanted = {task.name: task.label_set.version for task in tasks}
+    if len(wanted) > MAX_TASKS:
+        raise InputError(
+            f"{len(wanted)} tasks are configured or were added to the log, and a packet names at most {MAX_TASKS}; "
+            "remove some with `discover task remove`"
+        )
     now_ns = time.time_ns()
     written = 0
     try:
@@ -100,7 +117,6 @@ def register(log: Log, tasks: tuple[Task, ...], partitions: int, owner: str) -> 
                     written += 1
     finally:
         table.close()
-        stage.close()
     return written
 
 

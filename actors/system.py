@@ -27,6 +27,7 @@ from actors.log_view import LogFigures, LogView, behind
 from actors.progress import CameraProgress, Progress, StageProgress, TaskProgress, outage_line
 from actors.registry import load_tasks
 from actors.route import RouteReport, Tally
+from actors.task_switch import added_tasks
 from discover_stream.codec.packet import task_key
 from discover_stream.config import Config, LogConfig, RetentionConfig
 from discover_stream.types import DiscoverError
@@ -81,6 +82,7 @@ class System:
         """
         self.config = anchored_paths(config, Path.cwd())
         self._tasks = load_tasks(config.tasks)
+        self._shown = self._tasks
         self._tell = on_event or (lambda line: None)
         self._log: Log | None = None
         self._supervisor: Supervisor | None = None
@@ -102,6 +104,8 @@ class System:
         try:
             specs = catalogue([task.name for task in self._tasks], catalogue_settings(config.log))
             log.create_topics(specs)
+            listed = {task.name for task in self._tasks}
+            self._shown = (*self._tasks, *(task for task in added_tasks(log) if task.name not in listed))
             partitions = config.log.partitions
             self._plans = plan_stages([c.name for c in config.cameras], partitions, backlog(log, partitions))
             self._view = LogView(log, specs, {plan.partition for plan in self._plans}, self._tell)
@@ -148,7 +152,7 @@ class System:
     def _task_progress(self, watched: Iterable[Watched]) -> tuple[TaskProgress, ...]:
         tallies = [t for item in watched for r in list(item.reports.values()) for t in tallies_of(r.stage)]
         return tuple(
-            task_progress(task.name, task_key(task.name, task.label_set.version), tallies) for task in self._tasks
+            task_progress(task.name, task_key(task.name, task.label_set.version), tallies) for task in self._shown
         )
 
     def wait_idle(self, timeout_s: float | None = None) -> bool:

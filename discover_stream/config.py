@@ -27,6 +27,7 @@ __all__ = [
     "Config",
     "KafkaConfig",
     "LogConfig",
+    "MllmConfig",
     "RetentionConfig",
     "SaslConfig",
     "TlsConfig",
@@ -99,6 +100,17 @@ class ThreadsConfig(Section):
     decode: int = Field(default=1, ge=1, le=256, title="Threads of each decoding process")
 
 
+class MllmConfig(Section):
+    """The language model that `discover task add` asks, once per task. Address and key come from the environment
+    (OPENAI_BASE_URL, OPENAI_API_KEY), since others may see a configuration."""
+
+    model: str | None = Field(
+        default=None, min_length=1, max_length=200, title="Name of the model at its endpoint (else: OPENAI_MODEL)"
+    )
+    request_s: float = Field(default=120.0, gt=0, le=3600, title="Seconds that one request may take")
+    total_s: float = Field(default=300.0, gt=0, le=7200, title="Seconds for everything, repeated requests included")
+
+
 class RayConfig(Section):
     """The local Ray that carries the processes."""
 
@@ -125,6 +137,7 @@ class Config(Section):
     )
     pools: PoolsConfig = Field(default=PoolsConfig(), title="Sizes of pools")
     threads: ThreadsConfig = Field(default=ThreadsConfig(), title="Threads per process")
+    mllm: MllmConfig = Field(default=MllmConfig(), title="The language model that new tasks are described to")
     ray: RayConfig = Field(default=RayConfig(), title="Local Ray")
 
     @model_validator(mode="after")

@@ -32,6 +32,8 @@ def test_a_camera_alone_is_enough() -> None:
         (CAMERA + "log: {frames: {huors: 1}}", ["unknown key 'log.frames.huors'", "known keys there: hours, gib"]),
         (CAMERA + "quality: 9", ["quality", "less than or equal to 8", "9"]),
         (CAMERA + "pools: {ground: 0}", ["pools.ground", "greater than or equal to 1"]),
+        (CAMERA + "mllm: {modle: x}", ["unknown key 'mllm.modle'", "did you mean 'model'"]),
+        (CAMERA + "mllm: {total_s: 0}", ["mllm.total_s", "greater than 0"]),
         ("cameras: []", ["cameras", "at least 1"]),
         ("log: {}", ["'cameras' is missing"]),
         ("cameras: [{name: a}]", ["'cameras.0.source' is missing"]),
@@ -74,3 +76,9 @@ def test_capture_times_are_exact() -> None:
     assert starts_at_ns(parse_config(CAMERA, "c").cameras[0]) is None
     assert config.cameras[0].starts_at is not None
     assert datetime_ns(config.cameras[0].starts_at) % 1000 == 0
+
+
+def test_a_key_that_was_put_into_a_configuration_is_not_shown() -> None:
+    with pytest.raises(InputError, match=r"mllm\.api_key") as caught:
+        parse_config(CAMERA + "mllm: {api_key: sk-geheim}", "c.yaml")
+    assert "geheim" not in str(caught.value)

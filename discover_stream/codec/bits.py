@@ -8,6 +8,16 @@ VARINT_BYTES = 8
 """A varint carries at most 56 bits."""
 
 
+def zigzag(value: int) -> int:
+    """0, -1, 1, -2, 2 ... -> 0, 1, 2, 3, 4 ..."""
+    return 2 * value if value >= 0 else -2 * value - 1
+
+
+def golomb_bits(value: int, order: int) -> int:
+    """Bits of an integer >= 0 in exponential Golomb code."""
+    return 2 * ((value >> order) + 1).bit_length() - 1 + order
+
+
 class BitWriter:
     """Collects bits, most significant first; `bytes()` pads the last byte with zeros."""
 
@@ -36,6 +46,21 @@ class BitWriter:
         bits = value.bit_length()
         self.put(0, bits - 1)
         self.put(value, bits)
+
+    def put_golomb(self, value: int, order: int) -> None:
+        """Append an integer >= 0 in exponential Golomb code: gamma of its high bits + 1, then `order` low bits."""
+        if value < 0:
+            raise ValueError(f"{value} is negative")
+        self.put_gamma((value >> order) + 1)
+        self.put(value & (1 << order) - 1, order)
+
+    def put_signed(self, value: int, order: int) -> None:
+        """Append any integer in exponential Golomb code: 0, -1, 1, -2, 2 ... as 0, 1, 2, 3, 4 ..."""
+        self.put_golomb(zigzag(value), order)
+
+    def __len__(self) -> int:
+        """Bits so far."""
+        return 8 * len(self._whole) + self._count
 
     def bytes(self) -> bytes:
         """All bits so far, zero-padded to whole bytes."""
@@ -71,6 +96,19 @@ class BitReader:
         if value > limit:
             raise BitstreamError(f"a count of {value} exceeds its bound of {limit}")
         return value
+
+    def take_golomb(self, order: int, limit: int) -> int:
+        """The next exponential Golomb integer, 0..`limit`."""
+        high = self.take_gamma((limit >> order) + 1) - 1
+        value = high << order | self.take(order)
+        if value > limit:
+            raise BitstreamError(f"a value of {value} exceeds its bound of {limit}")
+        return value
+
+    def take_signed(self, order: int, bound: int) -> int:
+        """The next signed exponential Golomb integer, -`bound`..`bound`."""
+        value = self.take_golomb(order, 2 * bound)
+        return -(value + 1 >> 1) if value & 1 else value >> 1
 
     def consumed_bytes(self) -> int:
         """Bytes begun so far. The unread bits of the last one must be zero.

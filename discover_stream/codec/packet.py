@@ -25,29 +25,67 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass
 
-import crc32c
-
 from discover_stream.codec.bits import BitReader, BitWriter, take_varint, varint
+from discover_stream.codec.framing import (
+    FORMAT_VERSION,
+    FRAME_BYTES,
+    KEY_BITS,
+    MAGIC,
+    MAX_LABEL,
+    MAX_PACKET,
+    MAX_PIXELS,
+    MAX_REGIONS,
+    MAX_SIDE,
+    MAX_TASKS,
+    MAX_TRACK,
+    MODE_STILL,
+    MODEL_BYTES,
+    SCORE_BITS,
+    SIDE_BITS,
+    check_frame,
+    put_members,
+    put_sized,
+    put_tasks,
+    sealed,
+    take_members,
+    take_sized,
+    take_tasks,
+    task_key,
+)
 from discover_stream.types import BitstreamError, Box
 
-MAGIC = 0xD5
-FORMAT_VERSION = 1
-MODE_STILL = 0
-MAX_PACKET = 4 * 2**20
-MAX_SIDE = 8192
-MAX_PIXELS = 2**25
-MAX_TASKS = 63
-MAX_REGIONS = 4096
+__all__ = [
+    "FORMAT_VERSION",
+    "HEADER_LIMIT",
+    "KEY_BITS",
+    "MAGIC",
+    "MAX_ATOMS",
+    "MAX_LABEL",
+    "MAX_PACKET",
+    "MAX_PIXELS",
+    "MAX_REGIONS",
+    "MAX_SIDE",
+    "MAX_TASKS",
+    "MAX_TRACK",
+    "MODEL_BYTES",
+    "MODE_STILL",
+    "SCORE_BITS",
+    "Packet",
+    "PacketAtom",
+    "PacketRegion",
+    "PacketSize",
+    "packet_bytes",
+    "packet_size",
+    "parse_packet",
+    "route",
+    "task_key",
+    "whole_pixels",
+]
+
 MAX_ATOMS = 16384
-MAX_LABEL = 2**15 - 1
-MAX_TRACK = 2**31 - 1
-MODEL_BYTES = 3
-SCORE_BITS = 6
 CAPTURE_BITS = 64
-SIDE_BITS = 13
 TRACK_SIZE_BITS = 5
 LABEL_SIZE_BITS = 4
-KEY_BITS = 16
 HEADER_LIMIT = 16
 """Bytes before the side information for seq < 2**28 and incarnation < 2**14."""
 
@@ -110,60 +148,26 @@ class PacketSize:
         return self.header + self.side_information + self.coarse + self.atoms + self.framing
 
 
-def task_key(name: str, version: int) -> int:
-    """The 16 bits that stand for a task and its label-set version in packets."""
-    return int(crc32c.crc32c(f"{name}@{version}".encode())) & 0xFFFF
-
-
-def _put_sized(writer: BitWriter, value: int, size_bits: int) -> None:
-    size = value.bit_length()
-    writer.put(size, size_bits)
-    writer.put(value, size)
-
-
-def _take_sized(reader: BitReader, size_bits: int) -> int:
-    size = reader.take(size_bits)
-    value = reader.take(size)
-    if value.bit_length() != size:
-        raise BitstreamError("a number is written longer than needed")
-    return value
-
-
-def _write_members(writer: BitWriter, members: Collection[int], tasks: int) -> None:
-    """Which tasks: one bit each, nothing where there is only one task to belong to."""
-    if tasks > 1:
-        for index in range(tasks):
-            writer.put(int(index in members), 1)
-
-
-def _read_members(reader: BitReader, tasks: int) -> tuple[int, ...]:
-    members = tuple(i for i in range(tasks) if reader.take(1)) if tasks > 1 else (0,)
-    if not members or not tasks:
-        raise BitstreamError("a region or an atom belongs to no task")
-    return members
-
-
 def _write_side(packet: Packet) -> bytes:
     writer = BitWriter()
     writer.put(packet.width - 1, SIDE_BITS)
     writer.put(packet.height - 1, SIDE_BITS)
     writer.put(packet.capture_ns, CAPTURE_BITS)
     writer.put(len(packet.tasks), 6)
-    for key in packet.tasks:
-        writer.put(key, KEY_BITS)
+    put_tasks(writer, packet.tasks)
     across, down = packet.width.bit_length(), packet.height.bit_length()
     writer.put_gamma(len(packet.regions) + 1)
     for region in packet.regions:
         for value, bits in zip(_corners(region.box), (across, down, across, down), strict=True):
             writer.put(value, bits)
         writer.put(region.score, SCORE_BITS)
-        _put_sized(writer, region.track, TRACK_SIZE_BITS)
-        _write_members(writer, [task for task, _ in region.labels], len(packet.tasks))
+        put_sized(writer, region.track, TRACK_SIZE_BITS)
+        put_members(writer, [task for task, _ in region.labels], len(packet.tasks))
         for _, label in sorted(region.labels):
-            _put_sized(writer, label, LABEL_SIZE_BITS)
+            put_sized(writer, label, LABEL_SIZE_BITS)
     writer.put_gamma(len(packet.atoms) + 1)
     for atom in packet.atoms:
-        _write_members(writer, atom.tasks, len(packet.tasks))
+        put_members(writer, atom.tasks, len(packet.tasks))
     return writer.bytes()
 
 
@@ -177,9 +181,9 @@ def _read_region(reader: BitReader, width: int, height: int, tasks: int) -> Pack
     if not (x0 <= x1 <= width and y0 <= y1 <= height):
         raise BitstreamError("a box lies outside the picture")
     score = reader.take(SCORE_BITS)
-    track = _take_sized(reader, TRACK_SIZE_BITS)
-    members = _read_members(reader, tasks)
-    labels = tuple((task, _take_sized(reader, LABEL_SIZE_BITS)) for task in members)
+    track = take_sized(reader, TRACK_SIZE_BITS)
+    members = take_members(reader, tasks)
+    labels = tuple((task, take_sized(reader, LABEL_SIZE_BITS)) for task in members)
     return PacketRegion(Box(x0, y0, x1, y1), score, track, labels)
 
 
@@ -201,13 +205,7 @@ def packet_bytes(packet: Packet) -> bytes:
     ]
     for block in (_write_side(packet), packet.coarse, *(atom.payload for atom in packet.atoms)):
         parts += [varint(len(block)), block]
-    start = bytes((MAGIC, FORMAT_VERSION << 4 | MODE_STILL))
-    rest = packet.model + b"".join(parts)
-    crc = crc32c.crc32c(rest, crc32c.crc32c(start))
-    data = start + crc.to_bytes(4, "little") + rest
-    if len(data) > MAX_PACKET:
-        raise BitstreamError(f"seq {packet.seq}: the packet has {len(data)} bytes, the bound is {MAX_PACKET}")
-    return data
+    return sealed(MODE_STILL, packet.model, b"".join(parts), packet.seq)
 
 
 def parse_packet(data: bytes, *, camera: str = "?") -> Packet:
@@ -223,31 +221,15 @@ def parse_packet(data: bytes, *, camera: str = "?") -> Packet:
     """
     where = f"camera {camera}"
     try:
-        _check_frame(data)
-        model, quality = data[6:9], data[9]
+        check_frame(data, MODE_STILL)
+        model, quality = data[6:FRAME_BYTES], data[9]
+        if not 1 <= quality <= 8:
+            raise BitstreamError(f"quality {quality} is not in 1..8")
         seq, position = take_varint(data, 10)
         where = f"camera {camera}, seq {seq}"
         return _parse_body(data, model, quality, seq, position)
     except BitstreamError as error:
         raise BitstreamError(f"{where}: {error}") from None
-
-
-def _check_frame(data: bytes) -> None:
-    if len(data) < 11:
-        raise BitstreamError(f"a packet of {len(data)} bytes is too short; it was cut off")
-    if len(data) > MAX_PACKET:
-        raise BitstreamError(f"a packet of {len(data)} bytes exceeds the bound of {MAX_PACKET}")
-    if data[0] != MAGIC:
-        raise BitstreamError("these bytes are not a discover-stream packet (wrong magic)")
-    crc = crc32c.crc32c(data[6:], crc32c.crc32c(data[:2]))
-    if crc != int.from_bytes(data[2:6], "little"):
-        raise BitstreamError("the checksum does not match; the packet was damaged on its way")
-    if data[1] != FORMAT_VERSION << 4 | MODE_STILL:
-        raise BitstreamError(
-            f"format version {data[1] >> 4}, mode {data[1] & 15} is not known here; update discover-stream"
-        )
-    if not 1 <= data[9] <= 8:
-        raise BitstreamError(f"quality {data[9]} is not in 1..8")
 
 
 def _parse_body(data: bytes, model: bytes, quality: int, seq: int, position: int) -> Packet:
@@ -258,13 +240,11 @@ def _parse_body(data: bytes, model: bytes, quality: int, seq: int, position: int
     if width * height > MAX_PIXELS:
         raise BitstreamError(f"a picture of {width}x{height} exceeds the bound of {MAX_PIXELS} pixels")
     capture_ns = reader.take(CAPTURE_BITS)
-    tasks = tuple(reader.take(KEY_BITS) for _ in range(reader.take(6)))
-    if sorted(set(tasks)) != list(tasks):
-        raise BitstreamError("the tasks are not in ascending order")
+    tasks = take_tasks(reader, reader.take(6))
     regions = tuple(
         _read_region(reader, width, height, len(tasks)) for _ in range(reader.take_gamma(MAX_REGIONS + 1) - 1)
     )
-    members = [_read_members(reader, len(tasks)) for _ in range(reader.take_gamma(MAX_ATOMS + 1) - 1)]
+    members = [take_members(reader, len(tasks)) for _ in range(reader.take_gamma(MAX_ATOMS + 1) - 1)]
     reader.finish()
     coarse, position = _take_block(data, position)
     atoms = []

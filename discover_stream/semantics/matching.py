@@ -109,6 +109,27 @@ def _alias_at_end(tokens: tuple[str, ...], words: _Words) -> tuple[str, int] | N
     return None
 
 
+def canonical_words(label: str) -> tuple[str, ...]:
+    """The words of a label that tell it from others: in the singular, without articles, hyphens apart.
+
+    >>> canonical_words("The Delivery-Vans")
+    ('delivery', 'van')
+    """
+    return _tokens(label, _words().singulars)
+
+
+def last_word(label: str) -> str:
+    """The last word before the first preposition, in the singular; empty where there are no words.
+
+    >>> last_word("white delivery vans at a bus stop")
+    'van'
+    """
+    words = _words()
+    tokens = _tokens(label, words.singulars)
+    end = next((n for n in range(1, len(tokens)) if tokens[n] in words.stops), len(tokens))
+    return tokens[end - 1] if tokens else ""
+
+
 def match_label(label: str) -> str | None:
     """The class that grounds a label: a detector class, `SCENE`, or None.
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from discover_stream.codec.bits import BitReader, BitWriter, take_varint, varint
+from discover_stream.codec.bits import BitReader, BitWriter, golomb_bits, take_varint, varint, zigzag
 from discover_stream.types import BitstreamError
 
 fields = st.integers(0, 70).flatmap(lambda bits: st.tuples(st.just(bits), st.integers(0, 2**bits - 1)))
@@ -150,3 +150,32 @@ def test_a_cut_varint_is_refused(length: int) -> None:
 def test_a_varint_without_an_end_is_refused() -> None:
     with pytest.raises(BitstreamError, match="eight bytes"):
         take_varint(b"\xff" * 100, 0)
+
+
+@given(st.integers(0, 2**40), st.integers(0, 20), st.integers(0, 2**41))
+def test_exponential_golomb_numbers_come_back_within_their_bound(value: int, order: int, limit: int) -> None:
+    writer = BitWriter()
+    writer.put_golomb(value, order)
+    assert len(writer) == golomb_bits(value, order)
+    reader = BitReader(writer.bytes())
+    if value <= limit:
+        assert reader.take_golomb(order, limit) == value
+    else:
+        with pytest.raises(BitstreamError, match="bound"):
+            reader.take_golomb(order, limit)
+
+
+@given(st.integers(-(2**40), 2**40), st.integers(0, 20))
+def test_signed_numbers_come_back_within_their_bound(value: int, order: int) -> None:
+    writer = BitWriter()
+    writer.put_signed(value, order)
+    assert BitReader(writer.bytes()).take_signed(order, abs(value)) == value
+    if value:
+        with pytest.raises(BitstreamError, match="bound"):
+            BitReader(writer.bytes()).take_signed(order, abs(value) - 1)
+
+
+def test_signed_numbers_alternate() -> None:
+    assert [zigzag(value) for value in (0, -1, 1, -2, 2)] == [0, 1, 2, 3, 4]
+    with pytest.raises(ValueError, match="negative"):
+        BitWriter().put_golomb(-1, 0)

@@ -1,0 +1,99 @@
+"""`discover task`: tasks of a log, live on a running system: add, list, show, remove."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from discover_stream.types import Profile
+
+_Config = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", metavar="FILE", help="The configuration (default: the packaged local.yaml)."),
+]
+_Address = Annotated[
+    str | None, typer.Option("--log", metavar="ADDRESS", help="A log such as sqlite:out/discover.db, instead.")
+]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def add(  # noqa: PLR0913 (options of a command)
+    name: Annotated[
+        str,
+        typer.Argument(metavar="[NAME] DESCRIPTION", help="What the task is called (made from its words if left out),"),
+    ],
+    description: Annotated[
+        str | None,
+        typer.Argument(metavar="", help="and what it is, in words. A NAME alone: built in, or known to the log."),
+    ] = None,
+    *,
+    labels: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Take the labels from a file; no model is asked.")
+    ] = None,
+    refresh: Annotated[bool, typer.Option("--refresh", help="Make a new version of labels that are there.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="The model to ask (default: mllm.model of the configuration, OPENAI_MODEL).")
+    ] = None,
+    profile: Annotated[Profile | None, typer.Option(help="Who looks at the pictures (default: machine).")] = None,
+    config: _Config = None,
+    address: _Address = None,
+    as_json: _Json = False,
+) -> None:
+    """Turn a task on, everywhere and at once. A new one is described to a language model, once ever."""
+    from discover_stream.app.task_report import added_json, added_lines
+    from discover_stream.app.task_work import AddOrder, carry_out, open_place
+
+    order = AddOrder(name, description, labels, refresh, model, profile)
+    with open_place(config, address, create=True) as place:
+        done = carry_out(place, order, tell=lambda line: typer.echo(line, err=True))
+    for line in [json.dumps(added_json(done))] if as_json else added_lines(done):
+        typer.echo(line)
+
+
+def list_(*, config: _Config = None, address: _Address = None, as_json: _Json = False) -> None:
+    """List the tasks of the log, and those that come with the package."""
+    from discover_stream.app.task_report import listed, listed_line
+
+    for item in listed(config, address):
+        typer.echo(json.dumps(item) if as_json else listed_line(item))
+
+
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `task list` prints it.")],
+    *,
+    config: _Config = None,
+    address: _Address = None,
+    as_json: _Json = False,
+) -> None:
+    """Show a task as a label-set file, which --labels takes, with where its labels came from."""
+    from discover_stream.app.task_report import shown, shown_text
+
+    found = shown(config, address, name)
+    typer.echo(json.dumps(found) if as_json else shown_text(found), nl=as_json)
+
+
+def remove(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="As `task list` prints it.")],
+    *,
+    config: _Config = None,
+    address: _Address = None,
+) -> None:
+    """Turn a task off, everywhere and at once. Its labels, and packets it was sent, stay in the log."""
+    from discover_stream.app.task_work import open_place, removed
+
+    with open_place(config, address) as place:
+        for line in removed(place, name):
+            typer.echo(line)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group of commands `task`."""
+    group = typer.Typer(no_args_is_help=True, help="Tasks, live on a running system: add, list, show, remove.")
+    group.command()(add)
+    group.command("list")(list_)
+    group.command()(show)
+    group.command()(remove)
+    app.add_typer(group, name="task")

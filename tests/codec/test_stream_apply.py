@@ -1,0 +1,420 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from functools import cache
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stream_cases import random_packet
+from stream_encoder import Encoder
+
+from discover_stream.codec.plates import Plate
+from discover_stream.codec.records import Atom, Cells, Key, Move, QuarterBox, Ref, Speed, Window
+from discover_stream.codec.stream_apply import apply
+from discover_stream.codec.stream_coding import parse_stream_packet, stream_packet_bytes
+from discover_stream.codec.stream_packet import StreamPacket, route_stream, thinned
+from discover_stream.codec.stream_state import Absence, Lack, Step, StreamState, TaskState, capture_ns
+from discover_stream.types import BitstreamError, Provenance, Region
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def seen(state: TaskState) -> tuple[object, ...]:
+    """What a task's picture is made of."""
+    drawn = tuple((ref, state.tracks[ref].drawn, state.provenance(ref)) for ref in state.order())
+    return state.regions(), drawn, state.tags, state.plate_id, state.background()
+
+
+@cache
+def stream(seed: int, count: int = 30) -> tuple[tuple[StreamPacket, ...], tuple[Step, ...], dict[int, Plate]]:
+    """A stream, what a decoder that gets all of it makes of it, and its plates."""
+    encoder = Encoder(Random(seed))
+    state, packets, steps = StreamState(), [], []
+    for _ in range(count):
+        packet = encoder.step()
+        step = apply(state, packet)
+        for task in encoder.tasks:
+            if encoder.tasks.index(task) not in packet.stopped:
+                check_against(encoder, task, step.state.tasks[task])
+        encoder.finish(packet)
+        state = step.state
+        packets.append(packet)
+        steps.append(step)
+    return tuple(packets), tuple(steps), encoder.plates
+
+
+def check_against(encoder: Encoder, task: int, state: TaskState) -> None:
+    """That a decoder that lacks nothing sees what the encoder meant."""
+    mine = [track for track in encoder.live if task in track.tasks]
+    regions = []
+    for track in sorted(mine, key=lambda track: track.ref):
+        position = encoder.tasks.index(task)
+        label = dict(track.key.labels).get(position, -1) if track.ref.seq == encoder.seq else None
+        found = state.tracks[track.ref]
+        assert label in (None, found.label)
+        assert (found.drawn, found.hidden) == (track.drawn, track.hidden)
+        if not track.hidden:
+            regions.append(Region(found.label, track.score / 63, track.at(encoder.seq).pixels, track.track))
+    assert state.regions() == tuple(regions)
+    assert set(state.tracks) == {track.ref for track in mine}
+    bottoms = [
+        (track.at(encoder.seq).bottom + track.lift, track.ref)
+        for track in mine
+        if not track.hidden and track.drawn is not None
+    ]
+    assert state.order() == tuple(ref for _, ref in sorted(bottoms))
+    assert state.tags == encoder.tags.get(task, ())
+
+
+def plates_alone(plates: dict[int, Plate]) -> StreamPacket:
+    return StreamPacket(
+        b"abc", 0, 0, 0, 0, (), capture_us=0, size=(64, 48), plates=tuple(plates[number] for number in sorted(plates))
+    )  # fmt: skip
+
+
+@settings(max_examples=40)
+@given(seeds)
+def test_who_gets_everything_sees_what_was_meant(seed: int) -> None:
+    _, steps, _ = stream(seed)
+    assert [step.absent for step in steps if step.absent] == []
+
+
+@settings(max_examples=60)
+@given(seeds, seeds)
+def test_a_picture_is_whole_only_where_it_is_what_was_meant(seed: int, losses: int) -> None:
+    """Whatever packets are lost, whichever tasks are read: a packet is accepted only with all it refers to."""
+    packets, steps, _ = stream(seed)
+    random = Random(losses)
+    tasks = set(random.sample((11, 22, 33), random.randint(1, 3)))
+    share = random.choice((0.05, 0.2, 0.5))
+    state, got, plates = StreamState(), set(), Plates()
+    for packet, perfect in zip(packets, steps, strict=True):
+        if random.random() < share:
+            continue
+        got.add(packet.seq)
+        plates.see(packet, tasks)
+        step = apply(state, route_stream(packet, tasks))
+        state = step.state
+        lacking = {absence.task for absence in step.absent}
+        assert lacking <= tasks & set(packet.tasks)
+        for task, whole in perfect.state.tasks.items():
+            if task in tasks and task in packet.tasks and task not in lacking:
+                assert seen(state.tasks[task]) == seen(whole)
+                check_received(packet, task, got)
+                plates.check(state.tasks[task], task)
+        for task in lacking & set(state.tasks):
+            drawn = state.tasks[task]
+            assert all(drawn.provenance(ref) != Provenance.GENERATED for ref in drawn.tracks)
+
+
+class Plates:
+    """Which plates have come for which task, and which the atoms need that have."""
+
+    def __init__(self) -> None:
+        self.came: dict[int, set[int]] = {}
+        self.needed: dict[tuple[Ref, int], set[int]] = {}
+
+    def see(self, packet: StreamPacket, tasks: set[int]) -> None:
+        for plate in packet.plates:
+            for task in tasks & {packet.tasks[member] for member in plate.members}:
+                held = self.came.setdefault(task, set())
+                held |= {plate.plate_id} if plate.parent in held | {0} else set()
+        for key in packet.keys:
+            if key.atom:
+                ref = Ref(packet.seq, key.slot)
+                self.needed[ref, packet.seq] = {packet.plate_id} if key.atom.on_plate else set()
+        for move in packet.moves:
+            if move.atom:
+                own = {packet.plate_id} if move.atom.on_plate else set()
+                self.needed[move.ref, packet.seq] = own | self.needed.get((move.ref, move.ref.seq), set())
+
+    def check(self, state: TaskState, task: int) -> None:
+        """That all that is drawn can be decoded."""
+        for ref in state.order():
+            drawn = state.tracks[ref].drawn
+            assert drawn is not None
+            assert self.needed[ref, drawn] <= self.came.get(task, set())
+
+
+def check_received(packet: StreamPacket, task: int, got: set[int]) -> None:
+    position = packet.tasks.index(task)
+    for move in packet.moves:
+        if position in move.members:
+            assert move.ref.seq in got
+            assert move.source is None or move.source in got
+    for end in packet.ends:
+        assert position not in end.members or end.ref.seq in got
+    if packet.base is not None and position not in packet.started:
+        assert packet.base in got or max((seq for seq in got if seq < packet.seq), default=-1) > packet.base
+
+
+@settings(max_examples=40)
+@given(seeds, st.data())
+def test_reading_from_where_a_packet_says_makes_it_whole(seed: int, data: st.DataObject) -> None:
+    packets, steps, plates = stream(seed)
+    wanted = data.draw(st.integers(0, len(packets) - 1))
+    packet = packets[wanted]
+    state = apply(StreamState(), plates_alone(plates)).state
+    # What came before a loss does not matter either.
+    if data.draw(st.booleans()):
+        for before in packets[: wanted // 2]:
+            state = apply(state, before).state if before.seq < packet.oldest_ref else state
+    for earlier in packets:
+        if packet.oldest_ref <= earlier.seq <= packet.seq:
+            last = apply(state, earlier)
+            state = last.state
+    assert last.whole, (packet.oldest_ref, last.absent)
+    for task, whole in steps[wanted].state.tasks.items():
+        if task in packet.tasks:
+            assert seen(state.tasks[task]) == seen(whole)
+
+
+@settings(max_examples=40)
+@given(seeds, seeds)
+def test_routing_then_applying_is_applying_then_restricting(seed: int, losses: int) -> None:
+    packets, _, _ = stream(seed)
+    random = Random(losses)
+    tasks = set(random.sample((11, 22, 33), random.randint(0, 3)))
+    everything = routed = StreamState()
+    for packet in packets:
+        if random.random() < 0.15:
+            continue
+        full, part = apply(everything, packet), apply(routed, route_stream(packet, tasks))
+        everything, routed = full.state, part.state
+        assert routed == everything.only(tasks)
+        assert part.absent == tuple(absence for absence in full.absent if absence.task in tasks)
+        assert part.rewind == full.rewind
+
+
+@settings(max_examples=40)
+@given(seeds, st.sets(st.sampled_from((11, 22, 33))), st.sets(st.sampled_from((11, 22, 33))))
+def test_routing_twice_is_routing_once_and_stays_on_the_wire(seed: int, first: set[int], second: set[int]) -> None:
+    for packet in stream(seed)[0]:
+        once = route_stream(packet, first & second)
+        # A packet for nobody may still name its plate; it holds nothing else.
+        if first & second & set(packet.tasks):
+            assert route_stream(route_stream(packet, first), second) == once
+        assert parse_stream_packet(stream_packet_bytes(once)) == once
+
+
+@settings(max_examples=60)
+@given(seeds)
+def test_random_packets_never_break_a_decoder(seed: int) -> None:
+    """Packets that belong to no stream: they are refused, or something is absent, or they stand alone."""
+    random = Random(seed)
+    state = StreamState()
+    for _ in range(4):
+        packet = random_packet(random)
+        before = state
+        try:
+            step = apply(before, packet, camera="north")
+        except BitstreamError as error:
+            assert f"camera north, seq {packet.seq}: " in str(error)  # noqa: PT017
+            continue
+        state = step.state
+        if packet.moves and not before.tasks:
+            assert not step.whole
+        chosen = set(random.sample(packet.tasks, random.randint(0, len(packet.tasks))))
+        if chosen:
+            part = apply(before.only(chosen), route_stream(packet, chosen))
+            assert part.state == state.only(chosen)
+
+
+def quiet_pair() -> tuple[StreamPacket, ...]:
+    """A list with one key, a move, a hold."""
+    for seed in range(1000):
+        packets, _, _ = stream(seed)
+        for first, second, third in zip(packets, packets[1:], packets[2:], strict=False):
+            if first.base is None and first.keys and second.moves and not second.keys and third.quiet:
+                return first, second, third
+    raise AssertionError("no such stream")
+
+
+def test_a_hold_after_a_lost_move_is_refused() -> None:
+    first, second, third = quiet_pair()
+    third = dataclasses.replace(third, base=second.seq)
+    state = apply(StreamState(), first).state
+    held = apply(state, third)
+    task = first.tasks[0]
+    assert Absence(task, Lack.STATE, second.seq) in held.absent
+    lost = held.state.tasks[task]
+    assert lost.regions() == ()
+    assert lost.tracks
+    assert all(lost.provenance(ref) == Provenance.MISSING for ref in lost.tracks)
+    assert held.rewind == third.oldest_ref
+
+
+def test_holds_may_be_left_out() -> None:
+    first, second, third = quiet_pair()
+    state = apply(apply(StreamState(), first).state, second).state
+    after = dataclasses.replace(third, seq=third.seq + 7, base=second.seq)
+    assert apply(state, after).absent == apply(apply(state, third).state, dataclasses.replace(after)).absent
+
+
+def test_packets_that_come_twice_or_from_before_a_restart_are_refused() -> None:
+    packets, _, _ = stream(1)
+    state = apply(StreamState(), packets[0]).state
+    with pytest.raises(BitstreamError, match="camera south, seq 0: it does not come after"):
+        apply(state, packets[0], camera="south")
+    restarted = apply(state, dataclasses.replace(packets[1], incarnation=4)).state
+    with pytest.raises(BitstreamError, match="incarnation 4"):
+        apply(restarted, packets[2])
+
+
+def test_a_restart_forgets_tracks_and_keeps_plates() -> None:
+    packets, steps, _ = next(
+        found
+        for found in map(stream, range(50))
+        if found[1][0].state.tasks[11].tracks and found[1][0].state.tasks[11].plates
+    )
+    state = steps[0].state
+    after = apply(state, dataclasses.replace(packets[1], incarnation=1, base=0, plates=(), moves=(), ends=(), keys=()))
+    assert not after.whole
+    assert not after.state.tasks[11].tracks
+    assert after.state.tasks[11].plates == state.tasks[11].plates
+
+
+def packets_with_refreshes() -> Iterator[StreamPacket]:
+    for seed in range(30):
+        for packet in stream(seed)[0]:
+            if any(move.atom for move in packet.moves):
+                yield packet
+
+
+def test_thinning_leaves_tracks_moving_with_older_atoms() -> None:
+    """A router that drops all refreshes of all tracks: nothing is missing, keys are drawn."""
+    thin_of = 0
+    for seed in range(20):
+        packets, steps, _ = stream(seed)
+        state, dropped = StreamState(), set[Ref]()
+        for packet, perfect in zip(packets, steps, strict=True):
+            routed = route_stream(packet, {11})
+            dropped |= {move.ref for move in routed.moves if move.atom}
+            thin_of += sum(move.atom is not None for move in routed.moves)
+            step = apply(state, thinned(routed, dropped))
+            state = step.state
+            assert step.whole
+            if 11 in state.tasks:
+                assert state.tasks[11].regions() == perfect.state.tasks[11].regions()
+                tracks = state.tasks[11].tracks
+                assert all(track.drawn in (None, ref.seq) for ref, track in tracks.items())
+    assert thin_of > 10
+    assert all(len(stream_packet_bytes(thinned(p, {m.ref for m in p.moves}))) for p in packets_with_refreshes())
+
+
+def test_capture_times_come_back_to_half_a_tick() -> None:
+    packets, steps, plates = stream(3)
+    clocks = {number: plate.clock for number, plate in plates.items() if plate.clock}
+    told = 0
+    for packet, step in zip(packets, steps, strict=True):
+        time = capture_ns(step.state, packet)
+        if packet.capture_us is not None:
+            assert time == 1000 * packet.capture_us
+        elif packet.plate_id in clocks:
+            clock = clocks[packet.plate_id]
+            assert time == 1000 * (clock.capture_us + (packet.seq - clock.seq) * 100_000 + 5000)
+            told += 1
+        routed = route_stream(packet, {11})
+        if routed.plate_id and 11 not in [packet.tasks[index] for index in packet.stopped]:
+            assert capture_ns(StreamState(), routed) is None or routed.capture_us is not None
+    assert told or any(packet.capture_us is not None for packet in packets)
+
+
+BOX = QuarterBox(40, 40, 64, 64)
+ON_PLATE = Atom(Window.around(BOX), None, 4, False, True, b"")
+KEY = Key(0, 5, BOX, 50, ((0, 3),), Speed(16, -8, 0, 0), atom=ON_PLATE)
+FIRST = StreamPacket(b"abc", 10, 0, 7, 10, (11,), plated=(0,), drift=0, keys=(KEY,))
+
+
+def after(first: StreamPacket, seq: int, **changes: object) -> StreamPacket:
+    packet = StreamPacket(b"abc", seq, 0, 7, first.seq, (11,), base=seq - 1, plated=(0,), drift=0)
+    return dataclasses.replace(packet, **changes)  # type: ignore[arg-type]
+
+
+def with_plate(seed: int = 0) -> StreamState:
+    plate = next(plate for plate in stream(seed)[2].values() if plate.clock)
+    return apply(StreamState(), plates_alone({7: dataclasses.replace(plate, plate_id=7)})).state
+
+
+def test_what_is_coded_on_an_absent_plate_stays_missing_until_the_next_key() -> None:
+    ref = Ref(10, 0)
+    step = apply(StreamState(), FIRST)
+    assert step.absent == (Absence(11, Lack.PLATE, 7), Absence(11, Lack.ATOM, 10))
+    assert step.state.tasks[11].provenance(ref) == Provenance.MISSING
+    # A refresh that does not look at the plate is still coded on the key, which nobody could decode.
+    late = dataclasses.replace(step.state, plates=with_plate().plates)
+    refresh = Move(ref, (0,), BOX, atom=dataclasses.replace(ON_PLATE, on_plate=False))
+    step = apply(late, after(FIRST, 11, moves=(refresh,)))
+    assert step.absent == (Absence(11, Lack.ATOM, 11),)
+    assert step.state.tasks[11].provenance(ref) == Provenance.MISSING
+    assert step.state.tasks[11].background() == Provenance.PLATE
+    # It is there all the same: where it is and what it is are known.
+    assert step.state.tasks[11].regions() == (Region(3, 50 / 63, BOX.pixels, 5),)
+    step = apply(step.state, after(FIRST, 12, keys=(KEY,)))
+    assert step.whole
+    assert step.state.tasks[11].provenance(Ref(12, 0)) == Provenance.SENT
+
+
+def test_a_track_glides_propagated_until_it_is_mentioned() -> None:
+    ref, state = Ref(10, 0), apply(with_plate(), FIRST).state
+    step = apply(state, after(FIRST, 11))
+    assert step.whole
+    assert step.state.tasks[11].provenance(ref) == Provenance.PROPAGATED
+    assert step.state.tasks[11].tracks[ref].at(11) == QuarterBox(42, 39, 64, 64)
+    step = apply(step.state, after(FIRST, 14, base=11, moves=(Move(ref, (0,), speed=Speed()),)))
+    assert step.state.tasks[11].tracks[ref].at(99) == QuarterBox(48, 36, 64, 64)
+    step = apply(step.state, after(FIRST, 15, moves=(Move(ref, (0,), hidden=True),)))
+    assert step.whole
+    assert step.state.tasks[11].regions() == ()
+    assert step.state.tasks[11].order() == ()
+
+
+def test_lifts_change_the_order_of_drawing() -> None:
+    other = dataclasses.replace(KEY, slot=1, track=6, box=QuarterBox(40, 60, 64, 64))
+    both = dataclasses.replace(FIRST, keys=(KEY, other))
+    assert apply(with_plate(), both).state.tasks[11].order() == (Ref(10, 0), Ref(10, 1))
+    lifted = dataclasses.replace(FIRST, keys=(dataclasses.replace(KEY, lift=30), other))
+    assert apply(with_plate(), lifted).state.tasks[11].order() == (Ref(10, 1), Ref(10, 0))
+
+
+def test_what_the_plate_shows_is_not_drawn() -> None:
+    step = apply(with_plate(), dataclasses.replace(FIRST, keys=(dataclasses.replace(KEY, atom=None),)))
+    task = step.state.tasks[11]
+    assert (task.order(), task.provenance(Ref(10, 0))) == ((), Provenance.PLATE)
+    assert len(task.regions()) == 1
+
+
+def test_cells_of_another_grid_than_the_drawn_atom_are_refused() -> None:
+    key = dataclasses.replace(KEY, atom=dataclasses.replace(ON_PLATE, window=Window(10, 10, 1, 2)))
+    state = apply(with_plate(), dataclasses.replace(FIRST, keys=(key,))).state
+    fits = Move(Ref(10, 0), (0,), shown=Cells(1, 2, b"\x80"))
+    assert apply(state, after(FIRST, 11, moves=(fits,))).whole
+    other = dataclasses.replace(fits, shown=Cells(2, 1, b"\x80"))
+    with pytest.raises(BitstreamError, match="camera west, seq 11: a move shows cells of another grid"):
+        apply(state, after(FIRST, 11, moves=(other,)), camera="west")
+
+
+def test_a_plate_never_changes_and_fits_its_parent() -> None:
+    plate = next(plate for plate in stream(0)[2].values() if plate.clock)
+    first = dataclasses.replace(plate, plate_id=7, members=(0,))
+    state = apply(with_plate(), dataclasses.replace(FIRST, plates=(first,))).state
+    assert apply(state, after(FIRST, 11, plates=(first,))).whole
+    with pytest.raises(BitstreamError, match="another one"):
+        apply(state, after(FIRST, 11, plates=(dataclasses.replace(first, width=65),)))
+    for changes in ({"depth": 2}, {"width": 65}):
+        child = dataclasses.replace(first, plate_id=8, parent=7, **{"depth": 1, **changes})
+        with pytest.raises(BitstreamError, match="does not fit its parent"):
+            apply(state, after(FIRST, 11, plates=(child,)))
+    orphan = dataclasses.replace(first, plate_id=9, parent=6, depth=1)
+    assert apply(state, after(FIRST, 11, plates=(orphan,))).absent == (Absence(11, Lack.PARENT, 6),)
+
+
+def test_only_the_newest_plates_are_kept() -> None:
+    state = StreamState()
+    plate = next(plate for plate in stream(0)[2].values() if plate.clock)
+    for number in range(1, 100):
+        state = apply(state, plates_alone({number: dataclasses.replace(plate, plate_id=number)})).state
+    assert sorted(state.plates) == list(range(68, 100))
