@@ -136,6 +136,11 @@ def switch_on(log: Log, name: str, settings: CatalogueSettings, owner: str) -> i
         request = standing(log, read_requests(log), name)
         if request is None or request.version == 0:
             raise InputError(f"task {name} has no labels in this log; add it with a description, or with --labels FILE")
+        if not _has_labels(log, name, request.version):
+            raise InputError(
+                f"task {name}: nothing in the log names its label set, version {request.version}, any more, and it was "
+                "retired; --refresh makes a new version"
+            )
         changed = 0
         active = active_by_partition(log)
         with stage.transaction() as transaction:
@@ -152,6 +157,14 @@ def switch_on(log: Log, name: str, settings: CatalogueSettings, owner: str) -> i
         return changed
 
     return decided(log, owner, decide)
+
+
+def _has_labels(log: Log, name: str, version: int) -> bool:
+    labels = ImmutableTable(log, LABELS)
+    try:
+        return (name, version) in labels.versions()
+    finally:
+        labels.close()
 
 
 def switch_off(log: Log, name: str, owner: str) -> int:

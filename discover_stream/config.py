@@ -105,7 +105,7 @@ class MllmConfig(Section):
     (OPENAI_BASE_URL, OPENAI_API_KEY), since others may see a configuration."""
 
     model: str | None = Field(
-        default=None, min_length=1, max_length=200, title="Name of the model at its endpoint (else: OPENAI_MODEL)"
+        default=None, min_length=1, max_length=200, title="Name of the model at its endpoint; OPENAI_MODEL overrides it"
     )
     request_s: float = Field(default=120.0, gt=0, le=3600, title="Seconds that one request may take")
     total_s: float = Field(default=300.0, gt=0, le=7200, title="Seconds for everything, repeated requests included")

@@ -23,11 +23,15 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 def add(  # noqa: PLR0913 (options of a command)
     name: Annotated[
         str,
-        typer.Argument(metavar="[NAME] DESCRIPTION", help="What the task is called (made from its words if left out),"),
+        typer.Argument(
+            metavar="NAME", help="What the task is called; may be left out, it is then made from the words."
+        ),
     ],
     description: Annotated[
         str | None,
-        typer.Argument(metavar="", help="and what it is, in words. A NAME alone: built in, or known to the log."),
+        typer.Argument(
+            metavar="DESCRIPTION", help="What it is, in words. Not needed if built in, or known to the log."
+        ),
     ] = None,
     *,
     labels: Annotated[
@@ -35,7 +39,7 @@ def add(  # noqa: PLR0913 (options of a command)
     ] = None,
     refresh: Annotated[bool, typer.Option("--refresh", help="Make a new version of labels that are there.")] = False,
     model: Annotated[
-        str | None, typer.Option(help="The model to ask (default: mllm.model of the configuration, OPENAI_MODEL).")
+        str | None, typer.Option(help="The model to ask (default: OPENAI_MODEL, else mllm.model of the configuration).")
     ] = None,
     profile: Annotated[Profile | None, typer.Option(help="Who looks at the pictures (default: machine).")] = None,
     config: _Config = None,

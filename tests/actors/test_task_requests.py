@@ -29,11 +29,13 @@ from actors.task_requests import (
     next_step,
     obtain_labels,
 )
+from deploy.kafka.broker import Broker
 from discover_stream.codec.packet import task_key
 from discover_stream.semantics.mllm import InquiryError, LabelAnswer, UnusableAnswer, ask_labels
 from discover_stream.semantics.mllm_endpoint import Endpoint, Patience
 from discover_stream.types import InputError, LabelSet, Task
-from topics.catalogue import LABELS
+from topics import open_log
+from topics.catalogue import LABELS, CatalogueSettings, catalogue
 from topics.immutable import ImmutableTable
 from topics.log import Log
 from topics.messages import LabelSetMessage, TaskRequest
@@ -205,6 +207,24 @@ def test_50_threads_hear_of_one_failure(log: SqliteLog) -> None:
         assert len(set(pool.map(one, range(50)))) == 1
         assert len(server.requests) == 1
         assert obtain_labels(log, ORDER, asking(server.url), "later").asked  # it may be tried again
+
+
+@pytest.mark.kafka
+def test_threads_make_one_request_on_kafka(kafka_broker: Broker) -> None:
+    waiting: list[str] = []
+
+    def one(number: int) -> bool:
+        return obtain_labels(log, ORDER, asking(server.url), f"caller {number}", tell=waiting.append).asked
+
+    with open_log(f"kafka:{kafka_broker.bootstrap}?prefix=asked.") as log:
+        log.create_topics(catalogue((), CatalogueSettings(partitions=1)))
+        with ChatServer([once_all_wait(waiting, 7, labelled())]) as server, ThreadPoolExecutor(8) as pool:
+            assert sum(pool.map(one, range(8))) == 1
+        assert len(server.requests) == 1
+        assert versions(log) == [1]
+        message = stored(log)
+    assert message is not None
+    assert message.labels == GOOD_LABELS
 
 
 def _threads(path: str, url: str, go: float, results: multiprocessing.Queue[tuple[int, bool]]) -> None:

@@ -27,7 +27,7 @@ from discover_stream.codec.packet import MAX_TASKS, parse_packet, task_key
 from discover_stream.semantics.labels import builtin_tasks
 from discover_stream.types import Box, Image, InputError, LabelSet, Region, Task
 from discover_stream.video.jpeg import encode_jpeg
-from topics.catalogue import FRAMES, REQUESTS, TASKS, CatalogueSettings, catalogue, task_topic
+from topics.catalogue import FRAMES, LABELS, REQUESTS, TASKS, CatalogueSettings, catalogue, task_topic
 from topics.log import lag
 from topics.messages import FrameMessage, encode
 from topics.sqlite import SqliteLog
@@ -82,6 +82,14 @@ def test_a_task_without_labels_cannot_be_turned_on(log: SqliteLog) -> None:
     with pytest.raises(InputError, match="task vans has no labels in this log"):
         switch_on(log, "vans", SETTINGS, "test")
     assert all("vans" not in on for on in active_by_partition(log))
+
+
+def test_labels_that_were_retired_cannot_be_turned_on(log: SqliteLog) -> None:
+    """Stages could not read them, and would die."""
+    give_labels(log, VANS, "test")
+    log.append(LABELS, "vans/1", None)
+    with pytest.raises(InputError, match="version 1, any more, and it was retired; --refresh"):
+        switch_on(log, "vans", SETTINGS, "test")
 
 
 def test_a_packet_names_only_so_many_tasks(log: SqliteLog) -> None:

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from functools import cache
 from random import Random
 
 from discover_stream.codec.plates import Clock, Plate, Tone
 from discover_stream.codec.records import STILL, Atom, Delta, End, Key, Move, QuarterBox, Ref, Speed, Window
+from discover_stream.codec.stream_apply import apply
 from discover_stream.codec.stream_packet import StreamPacket
+from discover_stream.codec.stream_state import Step, StreamState, TaskState
+from discover_stream.types import Region
 
 SIZE = (64, 48)
 
@@ -238,3 +242,66 @@ class Encoder:
     def needs(self, oldest: int) -> int:
         self.listed_needs = oldest
         return oldest
+
+
+@cache
+def stream(seed: int, count: int = 30) -> tuple[tuple[StreamPacket, ...], tuple[Step, ...], dict[int, Plate]]:
+    """A stream, what a decoder that gets all of it makes of it, and its plates."""
+    encoder = Encoder(Random(seed))
+    state, packets, steps = StreamState(), [], []
+    for _ in range(count):
+        packet = encoder.step()
+        step = apply(state, packet)
+        for task in encoder.tasks:
+            if encoder.tasks.index(task) not in packet.stopped:
+                check_against(encoder, task, step.state.tasks[task])
+        encoder.finish(packet)
+        state = step.state
+        packets.append(packet)
+        steps.append(step)
+    return tuple(packets), tuple(steps), encoder.plates
+
+
+def check_against(encoder: Encoder, task: int, state: TaskState) -> None:
+    """That a decoder that lacks nothing sees what the encoder meant."""
+    mine = [track for track in encoder.live if task in track.tasks]
+    regions = []
+    for track in sorted(mine, key=lambda track: track.ref):
+        position = encoder.tasks.index(task)
+        label = dict(track.key.labels).get(position, -1) if track.ref.seq == encoder.seq else None
+        found = state.tracks[track.ref]
+        assert label in (None, found.label)
+        assert (found.drawn, found.hidden) == (track.drawn, track.hidden)
+        if not track.hidden:
+            regions.append(Region(found.label, track.score / 63, track.at(encoder.seq).pixels, track.track))
+    assert state.regions() == tuple(regions)
+    assert set(state.tracks) == {track.ref for track in mine}
+    bottoms = [
+        (track.at(encoder.seq).bottom + track.lift, track.ref)
+        for track in mine
+        if not track.hidden and track.drawn is not None
+    ]
+    assert state.order() == tuple(ref for _, ref in sorted(bottoms))
+    assert state.tags == encoder.tags.get(task, ())
+
+
+def plates_alone(plates: dict[int, Plate]) -> StreamPacket:
+    return StreamPacket(
+        b"abc", 0, 0, 0, 0, (), capture_us=0, size=(64, 48), plates=tuple(plates[number] for number in sorted(plates))
+    )  # fmt: skip
+
+
+BOX = QuarterBox(40, 40, 64, 64)
+ON_PLATE = Atom(Window.around(BOX), None, 4, False, True, b"")
+KEY = Key(0, 5, BOX, 50, ((0, 3),), Speed(16, -8, 0, 0), atom=ON_PLATE)
+FIRST = StreamPacket(b"abc", 10, 0, 7, 10, (11,), plated=(0,), drift=0, keys=(KEY,))
+
+
+def after(first: StreamPacket, seq: int, **changes: object) -> StreamPacket:
+    packet = StreamPacket(b"abc", seq, 0, 7, first.seq, (11,), base=seq - 1, plated=(0,), drift=0)
+    return dataclasses.replace(packet, **changes)  # type: ignore[arg-type]
+
+
+def with_plate(seed: int = 0) -> StreamState:
+    plate = next(plate for plate in stream(seed)[2].values() if plate.clock)
+    return apply(StreamState(), plates_alone({7: dataclasses.replace(plate, plate_id=7)})).state

@@ -2,21 +2,19 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from functools import cache
 from random import Random
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_cases import random_packet
-from stream_encoder import Encoder
+from stream_encoder import BOX, FIRST, KEY, ON_PLATE, after, plates_alone, stream, with_plate
 
-from discover_stream.codec.plates import Plate
-from discover_stream.codec.records import Atom, Cells, Key, Move, QuarterBox, Ref, Speed, Window
+from discover_stream.codec.records import Cells, Move, Ref, Window
 from discover_stream.codec.stream_apply import apply
 from discover_stream.codec.stream_coding import parse_stream_packet, stream_packet_bytes
 from discover_stream.codec.stream_packet import StreamPacket, route_stream, thinned
-from discover_stream.codec.stream_state import Absence, Lack, Step, StreamState, TaskState, capture_ns
+from discover_stream.codec.stream_state import Absence, Lack, StreamState, TaskState
 from discover_stream.types import BitstreamError, Provenance, Region
 
 seeds = st.integers(0, 2**32 - 1)
@@ -26,53 +24,6 @@ def seen(state: TaskState) -> tuple[object, ...]:
     """What a task's picture is made of."""
     drawn = tuple((ref, state.tracks[ref].drawn, state.provenance(ref)) for ref in state.order())
     return state.regions(), drawn, state.tags, state.plate_id, state.background()
-
-
-@cache
-def stream(seed: int, count: int = 30) -> tuple[tuple[StreamPacket, ...], tuple[Step, ...], dict[int, Plate]]:
-    """A stream, what a decoder that gets all of it makes of it, and its plates."""
-    encoder = Encoder(Random(seed))
-    state, packets, steps = StreamState(), [], []
-    for _ in range(count):
-        packet = encoder.step()
-        step = apply(state, packet)
-        for task in encoder.tasks:
-            if encoder.tasks.index(task) not in packet.stopped:
-                check_against(encoder, task, step.state.tasks[task])
-        encoder.finish(packet)
-        state = step.state
-        packets.append(packet)
-        steps.append(step)
-    return tuple(packets), tuple(steps), encoder.plates
-
-
-def check_against(encoder: Encoder, task: int, state: TaskState) -> None:
-    """That a decoder that lacks nothing sees what the encoder meant."""
-    mine = [track for track in encoder.live if task in track.tasks]
-    regions = []
-    for track in sorted(mine, key=lambda track: track.ref):
-        position = encoder.tasks.index(task)
-        label = dict(track.key.labels).get(position, -1) if track.ref.seq == encoder.seq else None
-        found = state.tracks[track.ref]
-        assert label in (None, found.label)
-        assert (found.drawn, found.hidden) == (track.drawn, track.hidden)
-        if not track.hidden:
-            regions.append(Region(found.label, track.score / 63, track.at(encoder.seq).pixels, track.track))
-    assert state.regions() == tuple(regions)
-    assert set(state.tracks) == {track.ref for track in mine}
-    bottoms = [
-        (track.at(encoder.seq).bottom + track.lift, track.ref)
-        for track in mine
-        if not track.hidden and track.drawn is not None
-    ]
-    assert state.order() == tuple(ref for _, ref in sorted(bottoms))
-    assert state.tags == encoder.tags.get(task, ())
-
-
-def plates_alone(plates: dict[int, Plate]) -> StreamPacket:
-    return StreamPacket(
-        b"abc", 0, 0, 0, 0, (), capture_us=0, size=(64, 48), plates=tuple(plates[number] for number in sorted(plates))
-    )  # fmt: skip
 
 
 @settings(max_examples=40)
@@ -305,40 +256,6 @@ def test_thinning_leaves_tracks_moving_with_older_atoms() -> None:
     assert all(len(stream_packet_bytes(thinned(p, {m.ref for m in p.moves}))) for p in packets_with_refreshes())
 
 
-def test_capture_times_come_back_to_half_a_tick() -> None:
-    packets, steps, plates = stream(3)
-    clocks = {number: plate.clock for number, plate in plates.items() if plate.clock}
-    told = 0
-    for packet, step in zip(packets, steps, strict=True):
-        time = capture_ns(step.state, packet)
-        if packet.capture_us is not None:
-            assert time == 1000 * packet.capture_us
-        elif packet.plate_id in clocks:
-            clock = clocks[packet.plate_id]
-            assert time == 1000 * (clock.capture_us + (packet.seq - clock.seq) * 100_000 + 5000)
-            told += 1
-        routed = route_stream(packet, {11})
-        if routed.plate_id and 11 not in [packet.tasks[index] for index in packet.stopped]:
-            assert capture_ns(StreamState(), routed) is None or routed.capture_us is not None
-    assert told or any(packet.capture_us is not None for packet in packets)
-
-
-BOX = QuarterBox(40, 40, 64, 64)
-ON_PLATE = Atom(Window.around(BOX), None, 4, False, True, b"")
-KEY = Key(0, 5, BOX, 50, ((0, 3),), Speed(16, -8, 0, 0), atom=ON_PLATE)
-FIRST = StreamPacket(b"abc", 10, 0, 7, 10, (11,), plated=(0,), drift=0, keys=(KEY,))
-
-
-def after(first: StreamPacket, seq: int, **changes: object) -> StreamPacket:
-    packet = StreamPacket(b"abc", seq, 0, 7, first.seq, (11,), base=seq - 1, plated=(0,), drift=0)
-    return dataclasses.replace(packet, **changes)  # type: ignore[arg-type]
-
-
-def with_plate(seed: int = 0) -> StreamState:
-    plate = next(plate for plate in stream(seed)[2].values() if plate.clock)
-    return apply(StreamState(), plates_alone({7: dataclasses.replace(plate, plate_id=7)})).state
-
-
 def test_what_is_coded_on_an_absent_plate_stays_missing_until_the_next_key() -> None:
     ref = Ref(10, 0)
     step = apply(StreamState(), FIRST)
@@ -356,35 +273,6 @@ def test_what_is_coded_on_an_absent_plate_stays_missing_until_the_next_key() -> 
     step = apply(step.state, after(FIRST, 12, keys=(KEY,)))
     assert step.whole
     assert step.state.tasks[11].provenance(Ref(12, 0)) == Provenance.SENT
-
-
-def test_a_track_glides_propagated_until_it_is_mentioned() -> None:
-    ref, state = Ref(10, 0), apply(with_plate(), FIRST).state
-    step = apply(state, after(FIRST, 11))
-    assert step.whole
-    assert step.state.tasks[11].provenance(ref) == Provenance.PROPAGATED
-    assert step.state.tasks[11].tracks[ref].at(11) == QuarterBox(42, 39, 64, 64)
-    step = apply(step.state, after(FIRST, 14, base=11, moves=(Move(ref, (0,), speed=Speed()),)))
-    assert step.state.tasks[11].tracks[ref].at(99) == QuarterBox(48, 36, 64, 64)
-    step = apply(step.state, after(FIRST, 15, moves=(Move(ref, (0,), hidden=True),)))
-    assert step.whole
-    assert step.state.tasks[11].regions() == ()
-    assert step.state.tasks[11].order() == ()
-
-
-def test_lifts_change_the_order_of_drawing() -> None:
-    other = dataclasses.replace(KEY, slot=1, track=6, box=QuarterBox(40, 60, 64, 64))
-    both = dataclasses.replace(FIRST, keys=(KEY, other))
-    assert apply(with_plate(), both).state.tasks[11].order() == (Ref(10, 0), Ref(10, 1))
-    lifted = dataclasses.replace(FIRST, keys=(dataclasses.replace(KEY, lift=30), other))
-    assert apply(with_plate(), lifted).state.tasks[11].order() == (Ref(10, 1), Ref(10, 0))
-
-
-def test_what_the_plate_shows_is_not_drawn() -> None:
-    step = apply(with_plate(), dataclasses.replace(FIRST, keys=(dataclasses.replace(KEY, atom=None),)))
-    task = step.state.tasks[11]
-    assert (task.order(), task.provenance(Ref(10, 0))) == ((), Provenance.PLATE)
-    assert len(task.regions()) == 1
 
 
 def test_cells_of_another_grid_than_the_drawn_atom_are_refused() -> None:
