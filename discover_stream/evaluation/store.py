@@ -71,7 +71,8 @@ class CaseStore:
             record: Record = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise InputError(f"{path}: not a finished case ({error}); delete it to have it measured again") from error
-        return record if (self.folder / str(record.get("picture", ""))).is_file() else None
+        picture = record.get("picture")
+        return record if picture is None or (self.folder / str(picture)).is_file() else None
 
     def write(self, key: str, record: Record) -> None:
         """Store a finished case."""
