@@ -109,9 +109,7 @@ class Node:
             if found.status() == psutil.STATUS_ZOMBIE:
                 found.wait(0)
                 return None
-            words = found.cmdline()
-            # Empty while the process is becoming Java: that happens after its start was reported.
-            return found if not words or str(self.settings) in words else None
+            return found if str(self.settings) in words_of(found) else None
         except (OSError, ValueError, psutil.Error):
             return None
 
@@ -131,6 +129,17 @@ class Node:
         if guard is not None:
             with contextlib.suppress(BrokenPipeError):
                 guard.communicate(b"ended\n")
+
+
+def words_of(process: psutil.Process, wait_s: float = 2.0) -> list[str]:
+    """A process's command line; empty if it has none.
+
+    It is empty for a moment while a process becomes another program, after its start was reported: that is waited for.
+    """
+    deadline = time.monotonic() + wait_s
+    while not (words := process.cmdline()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return words
 
 
 def together(steps: list[Callable[[], None]]) -> None:

@@ -75,7 +75,7 @@ def role_rights(
         ),
         "route": (
             *stages("route-"),
-            *reads(ARCHIVE, TASKS, LABELS),
+            *reads(ARCHIVE, PLATES, TASKS, LABELS),
             *writes(DEAD),
             Right("topic", TASK_PREFIX, ("Write",), begins=True),
         ),

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -18,6 +19,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from deploy.kafka import broker as broker_module
 from deploy.kafka.broker import Broker, Plan, main, port_is_free, take_free_port
 from deploy.kafka.java import BrokerError
+from deploy.kafka.node import words_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -133,6 +135,14 @@ def test_a_pid_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
         broker.close(hard=True)
         assert other.poll() is None
         other.kill()
+
+
+def test_a_process_that_is_becoming_another_is_waited_for() -> None:
+    words: list[list[str]] = [["java", "server.properties"], [], []]
+    becoming = Mock(spec=psutil.Process, cmdline=Mock(side_effect=words.pop))
+    assert words_of(becoming) == ["java", "server.properties"]
+    nameless = Mock(spec=psutil.Process, cmdline=Mock(return_value=[]))
+    assert words_of(nameless, wait_s=0.02) == []
 
 
 def test_numbers_of_nodes_that_make_no_sense(tmp_path: Path) -> None:
