@@ -4,11 +4,16 @@ A label is read as an English noun phrase: what counts is its head, the words be
 or participle ("*people* carrying umbrellas", "*white delivery van* at a bus stop"), and of these the last
 ones ("delivery *van*", but "bus *stop*" is no bus). A phrase whose head is no known word is reported as not
 groundable.
-Pure functions over the words in `aliases.yaml`.
+
+Which words are which class, two tables say: `aliases.yaml`, by hand, with the words of the street; and where it knows
+nothing, `lexicon.json`, some thousand nouns that WordNet's hypernyms lead to a class ("bricklayer" is a person,
+"motorcoach" a bus, a "cable car" no car). Of both the longest phrase counts, and of equally long ones the hand's.
+Pure functions.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -24,18 +29,25 @@ from discover_stream.types import LabelSet
 SCENE = "scene"
 """The class of labels for what fills the picture (road, building, sky) and has no box of its own."""
 
+NOTHING = "none"
+"""In the lexicon: phrases that end in a word of a class, but name something else."""
+
+LEXICON = "lexicon.json"
+
 _STEERING = ("stops", "collectives", "singulars")
 _ARTICLES = frozenset({"a", "an", "the", "some", "any", "several", "many", "two", "three", "all"})
 
 
 @dataclass(frozen=True, slots=True)
 class _Words:
-    """The content of `aliases.yaml`: `phrases` maps the words of an alias to (class, rank)."""
+    """The content of `aliases.yaml`: `phrases` maps the words of an alias to (class, rank). `lexicon` maps further
+    words to a class or `NOTHING`."""
 
     stops: frozenset[str]
     collectives: frozenset[str]
     singulars: Mapping[str, str]
     phrases: Mapping[tuple[str, ...], tuple[str, int]]
+    lexicon: Mapping[tuple[str, ...], str]
     longest: int
 
 
@@ -68,18 +80,28 @@ def _words() -> _Words:
         if kind not in _STEERING:
             for rank, alias in enumerate(aliases):
                 phrases.setdefault(_tokens(alias, singulars), (kind, rank))
+    lexicon = _lexicon()
     return _Words(
         frozenset(content["stops"]),
         frozenset(content["collectives"]),
         singulars,
         phrases,
-        max(len(phrase) for phrase in phrases),
+        lexicon,
+        max(len(phrase) for table in (phrases, lexicon) for phrase in table),
     )
+
+
+def _lexicon() -> dict[tuple[str, ...], str]:
+    text = (resources.files("discover_stream.semantics") / LEXICON).read_text(encoding="utf-8")
+    words: dict[str, str] = json.loads(text)["words"]
+    return {tuple(phrase.split()): kind for kind, phrases in words.items() for phrase in phrases.split("|")}
 
 
 def _singular(word: str, irregular: Mapping[str, str]) -> str:
     if word in irregular:
         return irregular[word]
+    if word.endswith("buses"):
+        return word[:-2]
     if len(word) > 3 and word.endswith("ies"):
         return word[:-3] + "y"
     if len(word) > 3 and word.endswith(("ches", "shes", "xes", "sses")):
@@ -100,12 +122,14 @@ def _ends_head(word: str, stops: frozenset[str]) -> bool:
     return word in stops or (len(word) > 4 and word.endswith(("ing", "ed")))
 
 
-def _alias_at_end(tokens: tuple[str, ...], words: _Words) -> tuple[str, int] | None:
-    """The longest alias that the words end in, as (class, rank)."""
+def _class_at_end(tokens: tuple[str, ...], words: _Words) -> str | None:
+    """The class, or `NOTHING`, of the longest phrase of either table that the words end in."""
     for length in range(min(words.longest, len(tokens)), 0, -1):
-        hit = words.phrases.get(tokens[len(tokens) - length :])
-        if hit is not None:
-            return hit
+        phrase = tokens[len(tokens) - length :]
+        alias = words.phrases.get(phrase)
+        kind = alias[0] if alias is not None else words.lexicon.get(phrase)
+        if kind is not None:
+            return kind
     return None
 
 
@@ -140,18 +164,24 @@ def match_label(label: str) -> str | None:
     tokens = _tokens(label, words.singulars)
     whole = words.phrases.get(tokens)
     if whole is not None:
-        return whole[0]
+        return _seen(whole[0])
+    if tokens in words.lexicon:
+        return _seen(words.lexicon[tokens])
     if len(tokens) > 2 and tokens[1] == "of" and tokens[0] in words.collectives:
         tokens = tokens[2:]
     for end in range(1, len(tokens) + 1):
         if end < len(tokens) and not _ends_head(tokens[end], words.stops):
             continue
-        hit = _alias_at_end(tokens[:end], words)
-        if hit is not None:
-            return hit[0]
+        kind = _class_at_end(tokens[:end], words)
+        if kind is not None:
+            return _seen(kind)
         if end < len(tokens) and tokens[end] in words.stops:
             return None  # the head is over and named nothing that can be seen
     return None
+
+
+def _seen(kind: str) -> str | None:
+    return None if kind == NOTHING else kind
 
 
 @lru_cache(maxsize=1024)

@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from discover_stream.semantics.detector import (
     decode_outputs,
     detect,
     letterbox_plan,
+    look_sides,
     preprocess,
     select,
 )
+from discover_stream.types import Image
 
 CAR, PERSON, BICYCLE, TRUCK = (CLASSES.index(n) for n in ("car", "person", "bicycle", "truck"))
 
@@ -37,7 +40,7 @@ def network() -> Detector:
     return Detector().eval()
 
 
-def noise(width: int, height: int, seed: int = 0) -> np.ndarray:
+def noise(width: int, height: int, seed: int = 0) -> Image:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -96,22 +99,50 @@ class Fixed(nn.Module):
 
 @pytest.mark.parametrize(("width", "height"), [(640, 360), (256, 144), (320, 500)])
 def test_boxes_come_back_in_the_pictures_own_pixels(width: int, height: int) -> None:
-    found = detect(Fixed(), [noise(width, height)], DetectOptions(long_side=512))[0]
+    found = detect(Fixed(), [noise(width, height)], DetectOptions(long_side=512, enlarge=2.0))[0]
     scale = 512 / max(width, height)
     np.testing.assert_allclose(found.boxes, [np.array([40, 24, 48, 32]) / scale], atol=0.3)
     assert found.classes.tolist() == [CAR]
     np.testing.assert_allclose(found.scores, [1 / (1 + np.exp(-3.0))], rtol=1e-6)
 
 
-def test_batching_changes_nothing(network: Detector) -> None:
+def test_what_is_found_does_not_depend_on_the_pictures_beside_it(network: Detector) -> None:
     options = DetectOptions(threshold=0.0, limit=10, long_side=128)
-    images = [noise(64, 40, 1), noise(33, 50, 2), noise(64, 40, 3)]
+    images = [noise(64, 40, 1), noise(33, 50, 2), noise(64, 40, 3), noise(64, 40, 1)]
     together = detect(network, images, options)
     for image, both in zip(images, together, strict=True):
         alone = detect(network, [image], options)[0]
-        np.testing.assert_allclose(alone.boxes, both.boxes, atol=1e-3)
-        np.testing.assert_allclose(alone.scores, both.scores, atol=1e-5)
+        assert alone.boxes.tobytes() == both.boxes.tobytes()
+        assert alone.scores.tobytes() == both.scores.tobytes()
         assert alone.classes.tolist() == both.classes.tolist()
+
+
+def test_small_pictures_are_not_enlarged_beyond_measure() -> None:
+    options = DetectOptions(long_side=512, enlarge=1.5, far_side=256)
+    assert look_sides(4096, 2160, options) == look_sides(342, 341, options) == (512, 256)
+    assert look_sides(200, 320, options) == (480,)  # the second look would show the same again
+    assert look_sides(1, 1, options) == (GRID,)
+
+
+class Wide(nn.Module):
+    """A network that sees one box of 96 pixels in the middle of whatever it is given."""
+
+    def forward(self, x: Tensor) -> list[tuple[Tensor, Tensor]]:
+        outputs = Fixed().forward(x)
+        logits, raw = outputs[2]
+        outputs[0][0].fill_(-9.0)
+        logits[:, CAR, x.shape[2] // 64, x.shape[3] // 64] = 3.0
+        raw[:, 2:] = float(np.log(3.0))
+        return outputs
+
+
+def test_the_second_look_counts_for_what_is_large() -> None:
+    picture = noise(512, 512)
+    options = DetectOptions(long_side=512, far_side=128)
+    found = detect(Wide(), [picture], options)[0]
+    sides = sorted((found.boxes[:, 2] - found.boxes[:, 0]).tolist())
+    np.testing.assert_allclose(sides, [96, 384], atol=1)
+    assert len(detect(Wide(), [picture], replace(options, far_part=0.8))[0]) == 1
 
 
 def test_the_same_pictures_give_the_same_bits(network: Detector) -> None:
@@ -129,8 +160,7 @@ def test_nothing_in_nothing_out(network: Detector) -> None:
 def selected(boxes: list[list[float]], classes: list[int], scores: list[float]) -> Detections:
     logits = torch.full((len(boxes), len(CLASSES)), -20.0)
     logits[range(len(boxes)), classes] = torch.logit(torch.tensor(scores))
-    plan = letterbox_plan(200, 100, 200)
-    return select(logits, torch.tensor(boxes, dtype=torch.float32), plan, (200, 100), DetectOptions(threshold=0.3))
+    return select(logits, torch.tensor(boxes, dtype=torch.float32), (200, 100), DetectOptions(threshold=0.3))
 
 
 def test_one_vehicle_is_not_found_as_two_kinds() -> None:

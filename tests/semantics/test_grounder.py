@@ -167,16 +167,16 @@ def total(grounder: NanoGrounder, samples: Sequence[Sample]) -> tuple[Counts, Co
 def test_it_finds_what_the_simulator_shows(grounder: NanoGrounder, street: list[Sample]) -> None:
     vehicles, people = total(grounder, street)
     assert vehicles.hits + vehicles.missed >= 60
-    assert vehicles.recall >= 0.65
-    assert vehicles.precision >= 0.8
-    assert people.recall >= 0.55
-    assert people.precision >= 0.7
+    assert vehicles.recall >= 0.8
+    assert vehicles.precision >= 0.85
+    assert people.recall >= 0.75
+    assert people.precision >= 0.75
 
 
 @pytest.mark.shared
 @pytest.mark.parametrize(
     ("clip", "recall", "precision"),
-    [("suburb.mp4", 0.75, 0.75), ("topdown.mp4", 0.9, 0.7), ("motorway_trucks.mp4", 0.8, 0.7)],
+    [("suburb.mp4", 0.75, 0.6), ("topdown.mp4", 0.9, 0.65), ("motorway_trucks.mp4", 0.8, 0.6)],
 )
 def test_it_finds_vehicles_in_real_streets(grounder: NanoGrounder, clip: str, recall: float, precision: float) -> None:
     path, weights = SHARED / "data" / "video" / clip, SHARED / "weights" / "yolox_nano.onnx"

@@ -2,6 +2,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -29,12 +30,15 @@ from discover_stream.training.grounder_data import (
 from discover_stream.training.grounder_loss import detection_loss, train_step
 from discover_stream.training.grounder_report import count
 from discover_stream.training.pseudo_labels import (
+    NO_LABELS,
+    SURE,
     ClipPlan,
     Sample,
     label_clip,
     label_photo,
     read_clip,
     read_photos,
+    read_pictures,
     simulate_samples,
 )
 from discover_stream.training.teacher import YoloxTeacher
@@ -129,7 +133,7 @@ def test_examples_show_what_their_boxes_say() -> None:
     rng = np.random.default_rng(2)
     seen = 0
     for _ in range(25):
-        example = make_example(mixer, rng, AugmentOptions(side=96, long_side=96))
+        example = make_example(mixer, rng, AugmentOptions(side=96, long_side=96, captions=0.0))
         assert example.image.shape == (96, 96, 3)
         assert (example.boxes >= 0).all()
         assert (example.boxes <= 96).all()
@@ -143,6 +147,28 @@ def test_examples_show_what_their_boxes_say() -> None:
             if red.max() > 30:  # else the example was turned grey
                 assert np.median(inner) > 0.5 * np.percentile(red, 99)
     assert seen > 20
+
+
+def test_rare_kinds_are_looked_at_as_often_as_common_ones() -> None:
+    """One bus at the left of a long picture, a crowd at the right: windows show the bus half of the time."""
+    boxes = np.array([[10, 40, 70, 90]] + [[900 + x, 40, 906 + x, 60] for x in range(0, 100, 5)], np.float32)
+    classes = np.array([CLASSES.index("bus")] + [PERSON] * 20)
+    picture = np.full((128, 1024, 3), 80, np.uint8)
+    sample = Sample(picture, boxes, classes, np.zeros(21, bool))
+    options = AugmentOptions(side=128, long_side=1024, scale=(1.0, 1.0), mosaic=0.0)
+    mixer, rng = SampleMixer({"a": [sample]}, {}), np.random.default_rng(0)
+    examples = [make_example(mixer, rng, options) for _ in range(100)]
+    assert 25 <= sum(CLASSES.index("bus") in e.classes for e in examples) <= 60
+
+
+def test_letters_change_the_picture_and_nothing_else() -> None:
+    mixer = SampleMixer({"a": random_samples(0, 4)}, {})
+    plain, written = (
+        make_example(mixer, np.random.default_rng(5), AugmentOptions(side=128, mosaic=0.0, captions=share))
+        for share in (0.0, 1.0)
+    )
+    np.testing.assert_array_equal(plain.boxes, written.boxes)
+    assert not np.array_equal(plain.image, written.image)
 
 
 def test_an_example_may_be_empty() -> None:
@@ -200,6 +226,17 @@ def test_a_run_can_be_interrupted(tmp_path: Path) -> None:
     train_step(state.network, state.optimizer, *batch, bf16=False)
     train_step(resumed.network.train(), resumed.optimizer, *batch, bf16=False)
     for one, other in zip(state.network.parameters(), resumed.network.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_run_can_begin_with_the_weights_of_another(tmp_path: Path) -> None:
+    first = TrainState(TrainOptions())
+    first.steps, first.seconds = 7, 12.5
+    first.save(tmp_path)
+    second = TrainState(TrainOptions(seed=3))
+    second.start_from(tmp_path / "checkpoint.pt")
+    assert (second.steps, second.seconds) == (0, 0.0)
+    for one, other in zip(first.average.parameters(), second.network.parameters(), strict=True):
         assert torch.equal(one, other)
 
 
@@ -264,6 +301,18 @@ def test_a_photographs_own_labels_come_first() -> None:
     assert sample.ignored.tolist() == [False, False, True]
 
 
+def test_a_photograph_without_labels_needs_a_surer_teacher(tmp_path: Path) -> None:
+    PIL.Image.new("RGB", (200, 100)).save(tmp_path / "a.png")
+    (image,) = read_pictures(tmp_path)
+    assert image.shape == (100, 200, 3)
+    looks = [([50.0, 25, 150, 76], 0.9), ([0.0, 0, 20, 20], 0.4)]
+    sample = label_photo(Script(looks), image, NO_LABELS, SURE)  # type: ignore[arg-type]
+    assert sample.ignored.tolist() == [False, True]
+    (tmp_path / "b.jpg").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"b\.jpg: not a picture"):
+        read_pictures(tmp_path)
+
+
 def test_simulated_frames_come_with_their_truth() -> None:
     first, second = simulate_samples([3], per_seed=2, size=(160, 96))
     assert first.image.shape == second.image.shape == (96, 160, 3)
@@ -286,6 +335,8 @@ def test_missing_training_data_is_one_clear_line(tmp_path: Path, capsys: pytest.
         read_clip(tmp_path / "gone.mp4")
     with pytest.raises(InputError, match="no images"):
         read_photos(tmp_path)
+    with pytest.raises(InputError, match=r"no \*.jpg"):
+        read_pictures(tmp_path)
     args = ["--data", str(tmp_path), "--teacher", str(tmp_path / "t.onnx"), "--out", str(tmp_path / "run")]
     assert main(args) == 2
     assert capsys.readouterr().err.count("\n") == 1

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from discover_stream.semantics.tracking import Tracker
+from discover_stream.semantics.tracking import Tracker, TrackOptions
 from discover_stream.types import Box, Region
 
 WIDTH, HEIGHT = 640, 360
@@ -117,6 +117,97 @@ def test_trackers_do_not_disturb_each_other() -> None:
     for t in range(4):
         assert follow(a, region(10 * t, 0)) == [1]
         assert follow(b, region(10 * t, 0), region(300, 10 * t)) == [100, 101]
+
+
+def carried(tracker: Tracker, seq: int | None = None) -> dict[int, Box]:
+    return {r.track: r.box for r in tracker.carry(WIDTH, HEIGHT, seq)["vehicles"]}
+
+
+@pytest.mark.parametrize("every", [2, 3, 5])
+def test_between_grounded_frames_objects_move_on(every: int) -> None:
+    """Also one that gets larger; and who is there from the first frame on keeps its id."""
+    tracker = Tracker()
+    for t in range(40):
+        box = Box(10 + 6 * t, 100 + 2 * t, 50 + 7 * t, 130 + 2.5 * t)
+        if t % every == 0:
+            (found,) = tracker.update({"vehicles": (Region(4, 0.7, box),)}, WIDTH, HEIGHT)["vehicles"]
+            assert found == Region(4, 0.7, box, 1)
+        else:
+            (found,) = tracker.carry(WIDTH, HEIGHT)["vehicles"]
+            assert (found.label, found.score, found.track) == (4, 0.7, 1)
+            assert t < 3 * every or found.box.iou(box) > 0.85
+
+
+def test_numbers_tell_how_far_objects_moved_meanwhile() -> None:
+    tracker = Tracker()
+    for seq in (0, 1, 2, 3, 6, 7, 12, 13):  # frames were dropped; the others are far enough apart to be nobody
+        (found,) = tracker.update({"vehicles": (region(20 + 25 * seq, 100),)}, WIDTH, HEIGHT, seq)["vehicles"]
+        assert found.track == 1
+    assert carried(tracker, 16)[1].x0 == pytest.approx(20 + 25 * 16, abs=8)
+
+
+def test_a_late_frame_ends_nobody() -> None:
+    tracker = Tracker()
+    for seq in range(100, 106):
+        tracker.update({"vehicles": (region(100, 100),)}, WIDTH, HEIGHT, seq)
+    assert follow_at(tracker, 3, region(101, 100)) == [1]
+    assert follow_at(tracker, 106, region(100, 100)) == [1]
+
+
+def follow_at(tracker: Tracker, seq: int, *regions: Region) -> list[int]:
+    return [r.track for r in tracker.update({"vehicles": regions}, WIDTH, HEIGHT, seq)["vehicles"]]
+
+
+def test_who_leaves_the_picture_is_carried_no_further() -> None:
+    tracker = Tracker()
+    for t in range(8):
+        tracker.update({"vehicles": (region(440 + 20 * t, 100, 60),)}, WIDTH, HEIGHT)
+    seen = [carried(tracker) for _ in range(6)]
+    assert seen[0][1].x1 == WIDTH
+    assert seen[-1] == {}
+
+
+def test_the_scene_and_all_tasks_are_carried_and_lost_objects_are_not() -> None:
+    tracker = Tracker()
+    scene, car = Region(5, 1.0, Box(0.0, 0.0, WIDTH, HEIGHT)), region(100, 100, label=1)
+    for _ in range(3):
+        tracker.update({"a": (scene, car), "b": (Region(9, 0.8, car.box),), "c": ()}, WIDTH, HEIGHT)
+    found = tracker.carry(WIDTH, HEIGHT)
+    assert [(r.label, r.track) for r in found["a"]] == [(5, 0), (1, 1)]
+    assert found["b"][0].box == found["a"][1].box
+    assert found["c"] == ()
+    tracker.update({"a": (scene,), "b": (), "c": ()}, WIDTH, HEIGHT)
+    assert tracker.carry(WIDTH, HEIGHT) == {"a": (scene,), "b": (), "c": ()}
+
+
+def test_births_and_deaths_are_told() -> None:
+    tracker = Tracker(options=TrackOptions(patience=3))
+    told = []
+    for seq in range(30):
+        seen = 5 <= seq < 12 or 14 <= seq < 16
+        tracker.update({"vehicles": (region(100 + 3 * seq, 50),) if seen else ()}, WIDTH, HEIGHT, seq)
+        told += tracker.events
+        (track,) = tracker.tracks or (None,)
+        if track is not None:
+            assert (track.track, track.first, track.hidden) == (1, 5, not seen)
+            assert track.confirmed == (track.sightings >= 3) == (seq >= 7)
+            assert track.last == (seq if seen else 11 if seq < 14 else 15)
+            assert track.box.x0 == pytest.approx(100 + 3 * seq, abs=1 if seen else 6)
+    assert [(event.kind, event.track) for event in told] == [
+        ("birth", 1), ("hidden", 1), ("shown", 1), ("hidden", 1), ("death", 1),
+    ]  # fmt: skip
+    assert [event.seq for event in told][:4] == [5, 12, 14, 16]
+    assert 17 < told[-1].seq < 25
+
+
+def test_nobody_is_waited_for_longer_than_told() -> None:
+    tracker = Tracker(options=TrackOptions(longest=8))
+    for seq in range(20):
+        tracker.update({"vehicles": (region(100, 50),)}, WIDTH, HEIGHT, seq)
+    assert carried(tracker, 26) == {1: region(100, 50).box}
+    assert carried(tracker, 28) == {}
+    assert [(event.kind, event.seq) for event in tracker.events] == [("death", 28)]
+    assert tracker.tracks == ()
 
 
 @pytest.mark.parametrize("bad", [0, -3])
