@@ -13,7 +13,7 @@ the symbols of the passes before it, integers only; means are added afterwards, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,11 +21,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from discover_stream.codec.atom_rows import AtomRows
 from discover_stream.codec.atoms import CellMask
 from discover_stream.codec.conditional_model import ConditionalModel
-from discover_stream.codec.entropy import LIMIT, SymbolReader, SymbolWriter
-from discover_stream.codec.exact_scales import Grid
-from discover_stream.codec.transforms import Z_TO_Y, checkerboard
+from discover_stream.codec.entropy import LIMIT, SymbolReader, SymbolWriter, plane_tables
+from discover_stream.codec.network import Z_TO_Y, checkerboard
+from discover_stream.codec.scales import MAGNITUDE_LIMIT
 
 Integers = npt.NDArray[np.int64]
 
@@ -77,14 +78,25 @@ def z_shape(model: ConditionalModel, mask: CellMask) -> tuple[int, int, int]:
 
 def encode_z(model: ConditionalModel, symbols: Integers) -> bytes:
     """Symbols of z (N, hz, wz) as one coder string."""
-    channels = np.repeat(np.arange(symbols.shape[0]), symbols.shape[1] * symbols.shape[2])
-    return model.z_coder.encode(symbols.ravel(), channels)
+    return encode_zs(model, [symbols])[0]
 
 
 def decode_z(model: ConditionalModel, string: bytes, shape: tuple[int, int, int]) -> Integers:
     """Symbols of z of the given shape; see `encode_z`. Raises BitstreamError."""
-    channels = np.repeat(np.arange(shape[0]), shape[1] * shape[2])
-    return model.z_coder.decode(string, channels).reshape(shape)
+    return decode_zs(model, [string], [shape])[0]
+
+
+def encode_zs(model: ConditionalModel, symbols: Sequence[Integers]) -> list[bytes]:
+    """Coder strings of the z of several atoms, see `encode_z`."""
+    return model.z_coder.encode_all([part.ravel() for part in symbols], [plane_tables(part.shape) for part in symbols])
+
+
+def decode_zs(
+    model: ConditionalModel, strings: Sequence[bytes], shapes: Sequence[tuple[int, int, int]]
+) -> list[Integers]:
+    """Symbols of z of several atoms, see `decode_z`. Raises BitstreamError."""
+    found = model.z_coder.decode_all(strings, [plane_tables(shape) for shape in shapes])
+    return [part.reshape(shape) for part, shape in zip(found, shapes, strict=True)]
 
 
 def features_of(model: ConditionalModel, known: Known) -> tuple[Tensor, Tensor, Tensor]:
@@ -95,17 +107,28 @@ def features_of(model: ConditionalModel, known: Known) -> tuple[Tensor, Tensor, 
     return torch.cat([psi, psi_r], dim=1), psi_r, coarse
 
 
+Atom = tuple[Known, AtomShape]
+
+
 def encode_y(model: ConditionalModel, known: Known, shape: AtomShape, y: Tensor) -> tuple[bytes, Integers]:
-    """The coder string of an atom's y, and its symbols.
+    """The coder string of an atom's y, and its symbols; see `quantise` and `encode_symbols`."""
+    symbols = quantise(model, known, shape, y)
+    return encode_symbols(model, [(known, shape)], [symbols])[0], symbols
+
+
+def decode_y(model: ConditionalModel, known: Known, shape: AtomShape, string: bytes) -> Integers:
+    """Symbols (M, h, w) of an atom, zero outside its mask; see `decode_symbols`. Raises BitstreamError."""
+    return decode_symbols(model, [(known, shape)], [string])[0]
+
+
+def quantise(model: ConditionalModel, known: Known, shape: AtomShape, y: Tensor) -> Integers:
+    """Symbols (M, h, w) of an atom, zero outside its mask.
 
     Args:
         model: the codec.
         known: see `Known`.
         shape: see `AtomShape`.
         y: (1, M, h, w) of the atom's grid, not quantised, before its gain.
-
-    Returns:
-        The string; symbols (M, h, w), zero outside the mask.
     """
     quality = torch.tensor([shape.quality])
     target = y.float() * model.network.gain(quality)
@@ -118,26 +141,89 @@ def encode_y(model: ConditionalModel, known: Known, shape: AtomShape, y: Tensor)
         return chosen
 
     walk(model, features_of(model, known)[0], shape, residual_of)
-    numbers = symbols[0].numpy().astype(np.int64)
-    writer = SymbolWriter(model.y_coder)
-    for step, tables in tables_of(model, known, shape, numbers):
-        writer.put(numbers[step.channels][:, step.cells].ravel(), tables)
-    return writer.bytes(), numbers
+    return symbols[0].numpy().astype(np.int64)
 
 
-def decode_y(model: ConditionalModel, known: Known, shape: AtomShape, string: bytes) -> Integers:
-    """Symbols (M, h, w) of an atom, zero outside its mask; see `encode_y`. Integers only.
+def encode_symbols(model: ConditionalModel, atoms: Sequence[Atom], symbols: Sequence[Integers]) -> list[bytes]:
+    """Coder strings of atoms of one frame or of many, all at once: each the same as it would be alone.
+
+    Args:
+        model: the codec.
+        atoms: what is known of each, and its shape; the reference is not looked at.
+        symbols: (M, h, w) each, zero outside the mask, see `quantise`.
+    """
+    if not atoms:
+        return []
+    path = _EntropyPath(model, atoms)
+    values = path.rows.gather(symbols)
+    writer = SymbolWriter(model.y_coder, len(atoms))
+    for group, channels, second in path.passes():
+        part = values[path.rows.of_pass(second), channels]
+        tables = path.tables(group, channels, second)
+        counts = [count * part.shape[1] for count in path.rows.counts(second)]
+        writer.put(path.rows.coding_order(part, second), tables, counts)
+        path.learn(channels, second, part)
+    return writer.strings()
+
+
+def decode_symbols(model: ConditionalModel, atoms: Sequence[Atom], strings: Sequence[bytes]) -> list[Integers]:
+    """Symbols (M, h, w) of atoms, zero outside their masks; see `encode_symbols`. Integers only.
 
     Raises:
-        BitstreamError: the string is not the coding of such symbols.
+        BitstreamError: one of the strings is not the coding of such symbols.
     """
-    reader = SymbolReader(model.y_coder, string)
-    numbers = np.zeros((model.network.config.y_channels, *shape.mask.shape), dtype=np.int64)
-    for step, tables in tables_of(model, known, shape, numbers):
-        part = numbers[step.channels]  # a view: the next pass sees what is filled in here
-        part[:, step.cells] = reader.take(tables).reshape(len(part), -1)
+    if not atoms:
+        return []
+    path = _EntropyPath(model, atoms)
+    values = np.zeros((len(path.rows), model.network.config.y_channels), dtype=np.int64)
+    reader = SymbolReader(model.y_coder, strings)
+    for group, channels, second in path.passes():
+        size = channels.stop - channels.start
+        tables = path.tables(group, channels, second)
+        flat = reader.take(tables, [count * size for count in path.rows.counts(second)])
+        part = path.rows.from_coding_order(flat, size, second)
+        values[path.rows.of_pass(second), channels] = part
+        path.learn(channels, second, part)
     reader.finish()
-    return numbers
+    return path.rows.grids(values)
+
+
+class _EntropyPath:
+    """Table numbers of the symbols of several atoms, pass by pass, from integers both sides know by then."""
+
+    def __init__(self, model: ConditionalModel, atoms: Sequence[Atom]) -> None:
+        shapes = [shape for _, shape in atoms]
+        self._scales = model.scales
+        self._groups = model.network.config.groups
+        self.rows = AtomRows([shape.mask for shape in shapes], [(shape.top, shape.left) for shape in shapes])
+        base, own = model.scales.base_rows([known.z for known, _ in atoms])
+        position, cell = np.divmod(self.rows.places, Z_TO_Y**2)
+        biases = np.stack([model.scales.bias(shape.quality, shape.kind) for shape in shapes])
+        self._base = base[own[position], cell] + self.rows.spread(biases)
+        # Sizes of symbols as the context sees them; the last row is that of a neighbour that does not exist.
+        self._sizes = np.zeros((len(self.rows) + 1, self._base.shape[1]), dtype=np.uint8)
+
+    def passes(self) -> Iterator[tuple[int, slice, bool]]:
+        """Group, its channels, and whether the cells are the others (not anchors), of each pass in coding order."""
+        start = 0
+        for group, size in enumerate(self._groups):
+            for second in (False, True):
+                yield group, slice(start, start + size), second
+            start += size
+
+    def tables(self, group: int, channels: slice, second: bool) -> npt.NDArray[np.uint8]:
+        """Table numbers of a pass in coding order, flat; symbols of all passes before it must be learnt."""
+        cells = self.rows.of_pass(second)
+        seen = self._sizes[:, : channels.stop if second else channels.start]
+        above, below, left, right = self.rows.around[:, cells]
+        around = seen[above] + seen[below] + seen[left] + seen[right]
+        features = np.concatenate([seen[cells, : channels.start], around], axis=1)
+        index = self._scales.indices_of_rows(self._base[cells, channels], group, second, features.astype(np.float64))
+        return self.rows.coding_order(index, second)
+
+    def learn(self, channels: slice, second: bool, symbols: Integers) -> None:
+        """Take note of the symbols of a pass, (cells, channels)."""
+        self._sizes[self.rows.of_pass(second), channels] = np.minimum(np.abs(symbols), MAGNITUDE_LIMIT)
 
 
 def rebuild(model: ConditionalModel, known: Known, shape: AtomShape, symbols: Integers) -> Tensor:
@@ -163,21 +249,6 @@ def passes_of(model: ConditionalModel, shape: AtomShape) -> Iterator[_Pass]:
         for second in (False, True):
             yield _Pass(group, slice(start, start + size), second, shape.mask & (anchors != second))
         start += size
-
-
-def tables_of(
-    model: ConditionalModel, known: Known, shape: AtomShape, symbols: Integers
-) -> Iterator[tuple[_Pass, npt.NDArray[np.uint8]]]:
-    """Each pass with the tables of its symbols; `symbols` (M, h, w) is looked at only where it is known by then."""
-    base: Grid = model.scales.base(known.z, shape.quality, shape.kind)
-    for step in passes_of(model, shape):
-        # In the second pass the group's anchors are known, and only they are not zero yet in a decoder.
-        seen = symbols[: step.channels.stop if step.second else step.channels.start]
-        sizes = np.abs(seen)
-        if step.second:
-            sizes[step.channels] *= shape.mask & ~step.cells
-        index = model.scales.indices(base, step.group, step.second, sizes)
-        yield step, index[:, step.cells].ravel()
 
 
 def walk(

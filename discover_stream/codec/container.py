@@ -3,8 +3,8 @@
 ::
 
     header    magic "DSV", format version (1 byte), varint length, body, CRC32C of all of it
-    records   per frame: kind "P", varint length, the packet
-    end       kind "E", varint number of frames, CRC32C of the whole file before these four bytes
+    records   per packet: kind "P", varint length, the packet, of either mode
+    end       kind "E", varint number of packets, CRC32C of the whole file before these four bytes
 
 The body of the header is the `StreamInfo` as a MessagePack array, zlib-compressed: label sets are most of
 it and all bytes count. CRCs are little endian. The file only ever grows: a writer that dies leaves
@@ -21,15 +21,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
 
-from discover_stream.codec.bits import VARINT_BYTES, take_varint, varint
-from discover_stream.codec.packet import (
-    MAX_PACKET,
-    Packet,
-    PacketSize,
-    packet_bytes,
-    packet_size,
-    parse_packet,
+from discover_stream.codec.any_packet import (
+    AnyPacket,
+    any_packet_bytes,
+    any_packet_size,
+    parse_any,
 )
+from discover_stream.codec.bits import VARINT_BYTES, take_varint, varint
+from discover_stream.codec.packet import MAX_PACKET, PacketSize
 from discover_stream.codec.stream import (
     CRC_BYTES,
     FORMAT_VERSION,
@@ -40,6 +39,7 @@ from discover_stream.codec.stream import (
     check_belongs,
     checksum,
     header_bytes,
+    last_seq,
     parse_body,
 )
 from discover_stream.types import BitstreamError, InputError
@@ -67,6 +67,7 @@ class StreamSize:
     coarse: int = 0
     atoms: int = 0
     framing: int = 0
+    plates: int = 0
 
     @property
     def total(self) -> int:
@@ -84,6 +85,7 @@ class StreamSize:
             self.coarse + packet.coarse,
             self.atoms + packet.atoms,
             self.framing + packet.framing,
+            self.plates + packet.plates,
         )
 
 
@@ -107,19 +109,19 @@ class DsvFramer:
         self.size = self.size.plus(len(data))
         return data
 
-    def record(self, packet: Packet) -> bytes:
-        """The bytes of the next frame.
+    def record(self, packet: AnyPacket) -> bytes:
+        """The bytes of the next packet.
 
         Raises:
             BitstreamError: the packet does not belong to the stream or is too large.
         """
         check_belongs(self.info, packet, self._last_seq)
-        body = packet_bytes(packet)
+        body = any_packet_bytes(packet)
         framing = _PACKET + varint(len(body))
-        self.size = self.size.plus(len(framing), packet_size(packet))
+        self.size = self.size.plus(len(framing), any_packet_size(packet))
         self._crc = checksum(body, checksum(framing, self._crc))
         self.frames += 1
-        self._last_seq = packet.seq
+        self._last_seq = last_seq(packet, self._last_seq)
         return framing + body
 
     def end(self) -> bytes:
@@ -169,8 +171,8 @@ class DsvWriter:
         """Where the bytes went."""
         return self._framer.size
 
-    def write(self, packet: Packet) -> None:
-        """Append a frame.
+    def write(self, packet: AnyPacket) -> None:
+        """Append a packet of either mode.
 
         Raises:
             BitstreamError: the packet does not belong to the stream.
@@ -227,7 +229,7 @@ class DsvRecord:
     offset: int
     framing: int
     data: bytes = field(repr=False)
-    packet: Packet = field(repr=False)
+    packet: AnyPacket = field(repr=False)
 
 
 class DsvReader:
@@ -256,7 +258,7 @@ class DsvReader:
 
     def __iter__(self) -> Iterator[DsvRecord]:
         self.frames, self.position = 0, self.header_size
-        last_seq, crc = -1, self._header_crc
+        last, crc = -1, self._header_crc
         while True:
             start = self.position
             try:
@@ -265,16 +267,16 @@ class DsvReader:
                     self._check_end(number, checksum(framing, crc))
                     return
                 body = self._take(number, "a packet")
-                packet = parse_packet(body, camera=self.info.camera)
-                check_belongs(self.info, packet, last_seq)
+                packet = parse_any(body, camera=self.info.camera)
+                check_belongs(self.info, packet, last)
             except BitstreamError as error:
                 plural = "" if self.frames == 1 else "s"
-                before = "" if last_seq < 0 else f", last seq {last_seq}"
+                before = "" if last < 0 else f", last seq {last}"
                 raise BitstreamError(
                     f"{self.path}: damaged at byte {start}, after {self.frames} good frame{plural}{before}: {error}"
                 ) from None
             crc = checksum(body, checksum(framing, crc))
-            last_seq = packet.seq
+            last = last_seq(packet, last)
             self.frames += 1
             yield DsvRecord(start, len(framing), body, packet)
 

@@ -13,7 +13,7 @@ float64 would start to round. Matrix products of such numbers are exact in any o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -45,6 +45,25 @@ def scale_table() -> list[float]:
     """The standard deviation of each scale index, geometric from 0.10 to 40."""
     ratio = (SCALE_LARGEST / SCALE_SMALLEST) ** (1 / (SCALE_LEVELS - 1))
     return [SCALE_SMALLEST * ratio**level for level in range(SCALE_LEVELS)]
+
+
+def activated(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """What follows a hidden layer: back to the activations' grid, clamped; overwrites its argument.
+
+    Half goes up, by floor(v + 1/2): one fixed rule for ties, exact in float64.
+    """
+    sums *= 2.0**-WEIGHT_BITS
+    sums += 0.5
+    np.floor(sums, out=sums)
+    return np.clip(sums, 0, ACTIVATION_LIMIT * 2**ACTIVATION_BITS, out=sums)
+
+
+def scale_index(sums: npt.NDArray[np.float64]) -> npt.NDArray[np.uint8]:
+    """Scale indices from sums in 2**-20, by the same rule for ties; overwrites its argument."""
+    sums *= 2.0 ** -(WEIGHT_BITS + ACTIVATION_BITS)
+    sums += 0.5
+    # What is left is not negative, so cutting off is rounding down.
+    return np.clip(sums, 0, SCALE_LEVELS - 1, out=sums).astype(np.uint8)
 
 
 class ScaleBranch(nn.Module):
@@ -97,10 +116,21 @@ def patches_of(symbols: Integers) -> npt.NDArray[np.float64]:
     """The 3x3 neighbourhood of every position of z: (N, hz, wz) -> (hz * wz, 9 N), zero outside, clamped to +-127."""
     n, rows, columns = symbols.shape
     padded = np.zeros((n, rows + 2, columns + 2))
-    padded[:, 1:-1, 1:-1] = np.clip(symbols, -Z_LIMIT, Z_LIMIT)
+    np.clip(symbols, -Z_LIMIT, Z_LIMIT, out=padded[:, 1:-1, 1:-1], casting="unsafe")
     windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2))  # type: ignore[call-overload]  # (N, hz, wz, 3, 3)
     patches: npt.NDArray[np.float64] = windows.transpose(1, 2, 0, 3, 4).reshape(rows * columns, n * 9)
     return patches
+
+
+def distinct_patches(symbols: Sequence[Integers]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.intp]]:
+    """Neighbourhoods of the positions of several z, those that are all zero only once: most of them are.
+
+    Returns:
+        Patches (k, 9 N), the first all zero; and for every position, z after z in row order, which is its own.
+    """
+    patches = np.concatenate([patches_of(part) for part in symbols])
+    busy = patches.any(axis=1)
+    return np.concatenate([np.zeros((1, patches.shape[1])), patches[busy]]), np.cumsum(busy) * busy
 
 
 def export_branch(branch: ScaleBranch) -> dict[str, Tensor]:
@@ -133,6 +163,8 @@ class ExactScales:
         ]
         self._quality_bias = weights["quality.bias"].numpy().astype(np.float64)
         self._channels = self._quality_bias.shape[1]
+        # As the last layer's outputs lie: each channel's 4x4 cells together.
+        self._spread_bias = np.repeat(self._quality_bias, Z_TO_Y**2, axis=1)
         limits = (Z_LIMIT, ACTIVATION_LIMIT, ACTIVATION_LIMIT)
         for (weight, bias), limit in zip(self._layers, limits, strict=True):
             largest = np.abs(weight).sum(axis=1).max() * limit * 2**ACTIVATION_BITS + np.abs(bias).max()
@@ -149,16 +181,23 @@ class ExactScales:
         Returns:
             (M, 4hz, 4wz) in 0..47.
         """
-        _, rows, columns = symbols.shape
-        values = patches_of(symbols) * 2.0**ACTIVATION_BITS
+        return self.indices_all([symbols], [quality])[0]
+
+    def indices_all(self, symbols: Sequence[Integers], qualities: Sequence[int]) -> list[npt.NDArray[np.uint8]]:
+        """`indices` of several frames, of whatever size and camera, in one go."""
+        patches, own = distinct_patches(symbols)
+        values = patches * 2.0**ACTIVATION_BITS
         for weight, bias in self._layers[:2]:
-            # Half goes up, by floor(v + 1/2): one fixed rule for ties, exact in float64.
-            values = np.floor((values @ weight.T + bias) * 2.0**-WEIGHT_BITS + 0.5)
-            values = np.clip(values, 0, ACTIVATION_LIMIT * 2**ACTIVATION_BITS)
+            values = activated(values @ weight.T + bias)
         weight, bias = self._layers[2]
-        flat = (values @ weight.T + bias).reshape(rows, columns, self._channels, Z_TO_Y, Z_TO_Y)
-        cells = flat.transpose(2, 0, 3, 1, 4).reshape(self._channels, rows * Z_TO_Y, columns * Z_TO_Y)
-        cells = cells + self._quality_bias[quality - 1][:, None, None]
-        index = np.floor(cells * 2.0 ** -(WEIGHT_BITS + ACTIVATION_BITS) + 0.5)
-        clipped: npt.NDArray[np.uint8] = np.clip(index, 0, SCALE_LEVELS - 1).astype(np.uint8)
-        return clipped
+        sums = values @ weight.T + bias
+        result, start = [], 0
+        for part, quality in zip(symbols, qualities, strict=True):
+            _, rows, columns = part.shape
+            frame = own[start : start + rows * columns]
+            start += rows * columns
+            used, again = np.unique(frame, return_inverse=True)
+            index = scale_index(sums[used] + self._spread_bias[quality - 1])[again]
+            cells = index.reshape(rows, columns, self._channels, Z_TO_Y, Z_TO_Y).transpose(2, 0, 3, 1, 4)
+            result.append(cells.reshape(self._channels, rows * Z_TO_Y, columns * Z_TO_Y))
+        return result

@@ -4,14 +4,14 @@
 
     offset  bytes  field
     0       1      magic 0xD5
-    1       1      format version (high four bits), mode (low four bits: 0 still, 1 stream)
+    1       1      format version (high four bits), regions only (bit 3), mode (low three bits: 0 still, 1 stream)
     2       4      CRC32C of all other bytes, little endian
     6       3      model hash: first bytes of the SHA-256 of the codec's weights and tables
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import crc32c
 
@@ -22,15 +22,20 @@ MAGIC = 0xD5
 FORMAT_VERSION = 1
 MODE_STILL = 0
 MODE_STREAM = 1
+REGIONS_ONLY = 8
+"""The bit beside the mode of packets that hold nothing of the picture."""
 MAX_PACKET = 4 * 2**20
 MAX_SIDE = 8192
 MAX_PIXELS = 2**25
 MAX_TASKS = 63
 MAX_REGIONS = 4096
 MAX_LABEL = 2**15 - 1
+MAX_TAGS = 4096
 MAX_TRACK = 2**31 - 1
 MODEL_BYTES = 3
 SCORE_BITS = 6
+TRACK_ORDER = 2
+"""Of the code of how far a region's track is from that of the region before: trackers number what they see in turn."""
 SIDE_BITS = 13
 KEY_BITS = 16
 FRAME_BYTES = 9
@@ -46,6 +51,8 @@ def task_key(name: str, version: int) -> int:
 def sealed(mode: int, model: bytes, body: bytes, seq: int) -> bytes:
     """A whole packet: what every packet starts with, its checksum, and the rest.
 
+    `mode` holds the bit for regions only, where it is set.
+
     Raises:
         BitstreamError: the packet is larger than 4 MiB.
     """
@@ -58,8 +65,8 @@ def sealed(mode: int, model: bytes, body: bytes, seq: int) -> bytes:
     return data
 
 
-def check_frame(data: bytes, mode: int) -> None:
-    """That bytes are an undamaged packet of the mode. Raises BitstreamError."""
+def check_frame(data: bytes, mode: int) -> bool:
+    """That bytes are an undamaged packet of the mode; whether it is one of regions only. Raises BitstreamError."""
     if len(data) < SHORTEST:
         raise BitstreamError(f"a packet of {len(data)} bytes is too short; it was cut off")
     if len(data) > MAX_PACKET:
@@ -69,21 +76,20 @@ def check_frame(data: bytes, mode: int) -> None:
     crc = crc32c.crc32c(data[6:], crc32c.crc32c(data[:2]))
     if crc != int.from_bytes(data[2:6], "little"):
         raise BitstreamError("the checksum does not match; the packet was damaged on its way")
-    if data[1] >> 4 == FORMAT_VERSION and data[1] & 15 in (MODE_STILL, MODE_STREAM) and data[1] & 15 != mode:
-        names = {MODE_STILL: "still", MODE_STREAM: "stream"}
+    found, names = packet_mode(data), {MODE_STILL: "still", MODE_STREAM: "stream"}
+    if data[1] >> 4 == FORMAT_VERSION and found in names and found != mode:
         raise BitstreamError(
-            f"format version {FORMAT_VERSION}, mode {data[1] & 15}: a packet of {names[data[1] & 15]} mode"
+            f"format version {FORMAT_VERSION}, mode {found}: a packet of {names[found]} mode"
             f" where one of {names[mode]} mode is read; use the parser of its mode"
         )
-    if data[1] != FORMAT_VERSION << 4 | mode:
-        raise BitstreamError(
-            f"format version {data[1] >> 4}, mode {data[1] & 15} is not known here; update discover-stream"
-        )
+    if data[1] >> 4 != FORMAT_VERSION or found != mode:
+        raise BitstreamError(f"format version {data[1] >> 4}, mode {found} is not known here; update discover-stream")
+    return bool(data[1] & REGIONS_ONLY)
 
 
 def packet_mode(data: bytes) -> int:
     """The mode a packet says it has, unchecked; -1 for bytes too short to say."""
-    return data[1] & 15 if len(data) > 1 else -1
+    return data[1] & 7 if len(data) > 1 else -1
 
 
 def put_sized(writer: BitWriter, value: int, size_bits: int) -> None:
@@ -113,8 +119,41 @@ def take_members(reader: BitReader, tasks: int) -> tuple[int, ...]:
     """The positions of the tasks that something belongs to. Raises BitstreamError where there are none."""
     members = tuple(i for i in range(tasks) if reader.take(1)) if tasks > 1 else (0,)
     if not members or not tasks:
-        raise BitstreamError("a region or an atom belongs to no task")
+        raise BitstreamError("a region, an atom or a tag belongs to no task")
     return members
+
+
+def check_tags(tags: Sequence[tuple[int, Sequence[int]]], tasks: int) -> None:
+    """Refuse tags that are not of ascending task positions, or not ascending labels. Raises ValueError."""
+    positions = [task for task, _ in tags]
+    if positions != sorted(set(positions)) or any(not 0 <= task < tasks for task in positions):
+        raise ValueError(f"tags must be of tasks of the packet, once each, in ascending order, not {positions}")
+    for _, listed in tags:
+        labels = all(0 <= tag <= MAX_LABEL for tag in listed)
+        if len(listed) > MAX_TAGS or list(listed) != sorted(set(listed)) or not labels:
+            raise ValueError(f"tags must be at most {MAX_TAGS} ascending labels of 0..{MAX_LABEL}")
+
+
+def put_tags(writer: BitWriter, tags: Sequence[tuple[int, Sequence[int]]], tasks: int) -> None:
+    """Append the tags of at least one task: (position of the task, ascending label indices)."""
+    put_members(writer, [task for task, _ in tags], tasks)
+    for _, listed in tags:
+        writer.put_golomb(len(listed), 2)
+        for before, tag in zip((-1, *listed), listed, strict=False):
+            writer.put_golomb(tag - before - 1, 3)
+
+
+def take_tags(reader: BitReader, tasks: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
+    """The next tags. Raises BitstreamError where there are none, or a tag is no label index."""
+    found = []
+    for task in take_members(reader, tasks):
+        listed: list[int] = []
+        for _ in range(reader.take_golomb(2, MAX_TAGS)):
+            listed.append((listed[-1] if listed else -1) + 1 + reader.take_golomb(3, MAX_LABEL))
+        if listed and listed[-1] > MAX_LABEL:
+            raise BitstreamError(f"a tag is beyond the largest label index of {MAX_LABEL}")
+        found.append((task, tuple(listed)))
+    return tuple(found)
 
 
 def put_tasks(writer: BitWriter, tasks: Collection[int]) -> None:

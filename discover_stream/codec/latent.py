@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from discover_stream.codec.atoms import CellMask
 from discover_stream.codec.bits import BitReader, BitWriter
-from discover_stream.codec.entropy import LIMIT
+from discover_stream.codec.entropy import LIMIT, plane_tables
 from discover_stream.codec.mask import bounds_of, read_mask, write_mask
 from discover_stream.codec.model import CodecModel
 from discover_stream.codec.network import checkerboard
@@ -49,14 +49,21 @@ def z_grid(width: int, height: int) -> tuple[int, int]:
 
 def coarse_state(model: CodecModel, symbols: Integers, quality: int) -> CoarseState:
     """The state that follows from the symbols of z, (N, hz, wz)."""
-    z_hat = (torch.from_numpy(symbols).float() + model.medians)[None]
-    return CoarseState(z_hat, model.network.h_s(z_hat), model.scales.indices(symbols, quality))
+    return coarse_states(model, [symbols], [quality])[0]
+
+
+def coarse_states(model: CodecModel, symbols: Sequence[Integers], qualities: Sequence[int]) -> list[CoarseState]:
+    """`coarse_state` of frames of several cameras: the exact branch runs once for all of them."""
+    found = []
+    for part, indices in zip(symbols, model.scales.indices_all(symbols, qualities), strict=True):
+        z_hat = (torch.from_numpy(part).float() + model.medians)[None]
+        found.append(CoarseState(z_hat, model.network.h_s(z_hat), indices))
+    return found
 
 
 def encode_coarse(model: CodecModel, symbols: Integers) -> bytes:
     """The coarse atom: symbols of z (N, hz, wz) as one coder string."""
-    channels = np.repeat(np.arange(symbols.shape[0]), symbols.shape[1] * symbols.shape[2])
-    return model.z_coder.encode(symbols.ravel(), channels)
+    return model.z_coder.encode_planes(symbols)
 
 
 def decode_coarse(model: CodecModel, data: bytes, rows: int, columns: int) -> Integers:
@@ -65,13 +72,12 @@ def decode_coarse(model: CodecModel, data: bytes, rows: int, columns: int) -> In
     Raises:
         BitstreamError: the bytes are not such a string.
     """
-    channels = model.medians.shape[0]
-    tables = np.repeat(np.arange(channels), rows * columns)
+    shape = (model.medians.shape[0], rows, columns)
     # The picture's size is a claim until here. A few bytes must not make the decoder work on a huge one:
     # half the least information of its symbols is asked for, less slack for what ends a string.
-    if 8 * len(data) + COARSE_SLACK_BITS < model.z_coder.fewest_bits(tables) / 2:
+    if 8 * len(data) + COARSE_SLACK_BITS < model.z_coder.fewest_bits(plane_tables(shape)) / 2:
         raise BitstreamError(f"a coarse atom of {len(data)} bytes cannot describe a picture of this size")
-    return model.z_coder.decode(data, tables).reshape(channels, rows, columns)
+    return model.z_coder.decode_planes(data, shape)
 
 
 @dataclass(frozen=True)
@@ -132,14 +138,38 @@ def walk_passes(
 
 
 def encode_atom(model: CodecModel, coarse: CoarseState, scaled: Tensor, mask: CellMask) -> bytes:
-    """An atom's payload: its mask, then one coder string of its symbols, channel by channel.
+    """The payload of one atom, see `encode_atoms`."""
+    return encode_atoms(model, coarse, scaled, [mask])[0]
+
+
+def encode_atoms(model: CodecModel, coarse: CoarseState, scaled: Tensor, masks: Sequence[CellMask]) -> list[bytes]:
+    """Payloads of a frame's atoms: each its mask, then one coder string of its symbols, channel by channel.
 
     Args:
         model: the codec.
         coarse: the frame's coarse state.
         scaled: (1, M, 4hz, 4wz) y' of the frame.
-        mask: (rows, columns) of the picture's cells.
+        masks: (rows, columns) of the picture's cells, one for each atom.
     """
+    symbols = [quantise_atom(model, coarse, scaled, mask).ravel() for mask in masks]
+    strings = model.y_coder.encode_all(symbols, [atom_tables(coarse, mask).ravel() for mask in masks])
+    payloads = []
+    for mask, string in zip(masks, strings, strict=True):
+        writer = BitWriter()
+        write_mask(writer, mask)
+        payloads.append(writer.bytes() + string)
+    return payloads
+
+
+def atom_tables(coarse: CoarseState, mask: CellMask) -> npt.NDArray[np.uint8]:
+    """Table numbers (M, cells of the atom) of the symbols of an atom with a mask (rows, columns)."""
+    rows, columns = np.nonzero(mask)
+    tables: npt.NDArray[np.uint8] = coarse.indices[:, rows, columns]
+    return tables
+
+
+def quantise_atom(model: CodecModel, coarse: CoarseState, scaled: Tensor, mask: CellMask) -> Integers:
+    """Symbols (M, cells of the atom); arguments as for `encode_atoms`."""
     window = window_of(mask)
     target = scaled[:, :, window.rows, window.columns]
     height, width = window.mask.shape
@@ -152,11 +182,8 @@ def encode_atom(model: CodecModel, coarse: CoarseState, scaled: Tensor, mask: Ce
         return residual
 
     walk_passes(model, window, coarse.psi[:, :, window.rows, window.columns], residual_of)
-    symbols = residuals[0].numpy()[:, window.mask].astype(np.int64)
-    tables = coarse.indices[:, window.rows, window.columns][:, window.mask]
-    writer = BitWriter()
-    write_mask(writer, mask)
-    return writer.bytes() + model.y_coder.encode(symbols.ravel(), tables.ravel())
+    symbols: Integers = residuals[0].numpy()[:, window.mask].astype(np.int64)
+    return symbols
 
 
 def decode_atom_mask(payload: bytes, rows: int, columns: int) -> tuple[CellMask, bytes]:
@@ -167,14 +194,21 @@ def decode_atom_mask(payload: bytes, rows: int, columns: int) -> tuple[CellMask,
 
 
 def decode_atom_symbols(model: CodecModel, coarse: CoarseState, string: bytes, mask: CellMask) -> Integers:
-    """Symbols (M, cells of the atom) of an atom.
+    """Symbols (M, cells of the atom) of one atom, see `decode_atoms_symbols`. Raises BitstreamError."""
+    return decode_atoms_symbols(model, coarse, [string], [mask])[0]
+
+
+def decode_atoms_symbols(
+    model: CodecModel, coarse: CoarseState, strings: Sequence[bytes], masks: Sequence[CellMask]
+) -> list[Integers]:
+    """Symbols (M, cells of the atom) of a frame's atoms.
 
     Raises:
-        BitstreamError: the bytes are not such a string.
+        BitstreamError: the bytes of one are not such a string.
     """
-    rows, columns = mask.shape
-    tables = coarse.indices[:, :rows, :columns][:, mask]
-    return model.y_coder.decode(string, tables.ravel()).reshape(tables.shape)
+    tables = [atom_tables(coarse, mask) for mask in masks]
+    found = model.y_coder.decode_all(strings, [part.ravel() for part in tables])
+    return [symbols.reshape(part.shape) for symbols, part in zip(found, tables, strict=True)]
 
 
 def rebuild_atom(

@@ -65,19 +65,20 @@ def checkerboard(height: int, width: int, top: int, left: int) -> Tensor:
 
 
 class ContextModel(nn.Module):
-    """Means of y' from the coarse features and what an atom has decoded so far (ELIC: uneven groups).
+    """Means of y' from features and what an atom has decoded so far (ELIC: uneven groups).
 
     Each group is decoded in two passes, anchors of the checkerboard first. The network of a group
-    runs once per pass; it sees coarse features, earlier groups, the group's anchors (zero in the first
+    runs once per pass; it sees the features, earlier groups, the group's anchors (zero in the first
     pass), the atom's mask, and which pass it is.
     """
 
-    def __init__(self, config: CodecConfig) -> None:
+    def __init__(self, groups: tuple[int, ...], features: int) -> None:
+        """For channel groups of these sizes, and so many channels of features."""
         super().__init__()
-        self.groups = config.groups
+        self.groups = groups
         nets = []
-        for index, size in enumerate(config.groups):
-            seen = config.hyper_channels + sum(config.groups[: index + 1]) + 2
+        for index, size in enumerate(groups):
+            seen = features + sum(groups[: index + 1]) + 2
             nets.append(
                 nn.Sequential(
                     conv(seen, 128, kernel_size=3, stride=1),
@@ -94,7 +95,7 @@ class ContextModel(nn.Module):
 
         Args:
             group: index of the channel group.
-            psi: (B, hyper, h, w) coarse features of the atom's cells.
+            psi: (B, features, h, w) what is known of the atom's cells: coarse features, and those of a reference.
             known: (B, channels up to and including this group, h, w) decoded y', zero where unknown.
             mask: (B, 1, h, w) 1 for the atom's cells.
             second: False for the anchors' pass, True for the others'.
@@ -106,49 +107,86 @@ class ContextModel(nn.Module):
         return cast(Tensor, self.nets[group](torch.cat([psi, known * mask, mask, which], dim=1)))
 
 
-class CodecNetwork(nn.Module):
+def analysis(stem: int, mid: int, wide: int, out: int) -> nn.Sequential:
+    """ELIC's analysis, slim: (B, 3, H, W) -> (B, out, H/16, W/16)."""
+    return nn.Sequential(
+        conv(3, stem, kernel_size=5, stride=2),
+        nn.LeakyReLU(0.1, inplace=True),
+        conv(stem, mid, kernel_size=5, stride=2),
+        ResidualBottleneckBlock(mid, mid),
+        ResidualBottleneckBlock(mid, mid),
+        conv(mid, wide, kernel_size=5, stride=2),
+        ResidualBottleneckBlock(wide, wide),
+        ResidualBottleneckBlock(wide, wide),
+        ResidualBottleneckBlock(wide, wide),
+        conv(wide, out, kernel_size=5, stride=2),
+    )
+
+
+def hyper_analysis(m: int, n: int) -> nn.Sequential:
+    """(B, M, h, w) -> (B, N, h/4, w/4)."""
+    return nn.Sequential(
+        conv(m, 64, kernel_size=3, stride=1),
+        nn.ReLU(inplace=True),
+        conv(64, 64, kernel_size=5, stride=2),
+        nn.ReLU(inplace=True),
+        conv(64, n, kernel_size=5, stride=2),
+    )
+
+
+def hyper_synthesis(n: int, out: int) -> nn.Sequential:
+    """(B, N, hz, wz) -> (B, out, 4hz, 4wz)."""
+    return nn.Sequential(
+        deconv(n, 64, kernel_size=5, stride=2),
+        nn.ReLU(inplace=True),
+        deconv(64, 96, kernel_size=5, stride=2),
+        nn.ReLU(inplace=True),
+        conv(96, out, kernel_size=3, stride=1),
+    )
+
+
+def coarse_branch(n: int) -> nn.Sequential:
+    """DISCOVER's M, two transposed convolutions and one convolution: (B, N, hz, wz) -> (B, 64, 4hz, 4wz)."""
+    return nn.Sequential(
+        deconv(n, 64, kernel_size=5, stride=2),
+        nn.ReLU(inplace=True),
+        deconv(64, 64, kernel_size=5, stride=2),
+        nn.ReLU(inplace=True),
+        conv(64, 64, kernel_size=3, stride=1),
+    )
+
+
+class GainUnits(nn.Module):
+    """One learned log-gain per quality and channel of y, and one for the way back."""
+
+    def __init__(self, qualities: int, channels: int) -> None:
+        super().__init__()
+        steps = torch.linspace(-1.2, 1.2, qualities).view(-1, 1).repeat(1, channels)
+        self.log_gain = nn.Parameter(steps.clone())
+        self.log_ungain = nn.Parameter(-steps)
+
+    def gain(self, quality: Tensor) -> Tensor:
+        """(B,) qualities 1..8 -> (B, M, 1, 1) factors from y to y'."""
+        return self.log_gain[quality - 1].exp()[:, :, None, None]
+
+    def ungain(self, quality: Tensor) -> Tensor:
+        """(B,) qualities 1..8 -> (B, M, 1, 1) factors from y' to y."""
+        return self.log_ungain[quality - 1].exp()[:, :, None, None]
+
+
+class CodecNetwork(GainUnits):
     """All float networks of the codec."""
 
     def __init__(self, config: CodecConfig) -> None:
-        super().__init__()
+        super().__init__(config.qualities, config.y_channels)
         self.config = config
         stem, mid, wide = config.stem_channels, config.analysis_channels, config.wide_channels
         n, m = config.z_channels, config.y_channels
-        self.g_a = nn.Sequential(
-            conv(3, stem, kernel_size=5, stride=2),
-            nn.LeakyReLU(0.1, inplace=True),
-            conv(stem, mid, kernel_size=5, stride=2),
-            ResidualBottleneckBlock(mid, mid),
-            ResidualBottleneckBlock(mid, mid),
-            conv(mid, wide, kernel_size=5, stride=2),
-            ResidualBottleneckBlock(wide, wide),
-            ResidualBottleneckBlock(wide, wide),
-            ResidualBottleneckBlock(wide, wide),
-            conv(wide, m, kernel_size=5, stride=2),
-        )
-        self.h_a = nn.Sequential(
-            conv(m, 64, kernel_size=3, stride=1),
-            nn.ReLU(inplace=True),
-            conv(64, 64, kernel_size=5, stride=2),
-            nn.ReLU(inplace=True),
-            conv(64, n, kernel_size=5, stride=2),
-        )
-        self.h_s = nn.Sequential(
-            deconv(n, 64, kernel_size=5, stride=2),
-            nn.ReLU(inplace=True),
-            deconv(64, 96, kernel_size=5, stride=2),
-            nn.ReLU(inplace=True),
-            conv(96, config.hyper_channels, kernel_size=3, stride=1),
-        )
-        # DISCOVER's M: two transposed convolutions and one convolution.
-        self.coarse = nn.Sequential(
-            deconv(n, 64, kernel_size=5, stride=2),
-            nn.ReLU(inplace=True),
-            deconv(64, 64, kernel_size=5, stride=2),
-            nn.ReLU(inplace=True),
-            conv(64, 64, kernel_size=3, stride=1),
-        )
-        self.context = ContextModel(config)
+        self.g_a = analysis(stem, mid, wide, m)
+        self.h_a = hyper_analysis(m, n)
+        self.h_s = hyper_synthesis(n, config.hyper_channels)
+        self.coarse = coarse_branch(n)
+        self.context = ContextModel(config.groups, config.hyper_channels)
         s = config.synthesis_channels
         # ELIC's decoder without its last two layers: 1/16 to 1/8.
         self.g_s = nn.Sequential(
@@ -162,18 +200,6 @@ class CodecNetwork(nn.Module):
             ResidualBottleneckBlock(wide, wide),
             conv(wide, config.latent_channels, kernel_size=3, stride=1),
         )
-        # Gain units: one learned log-gain per quality and channel, and one for the way back.
-        steps = torch.linspace(-1.2, 1.2, config.qualities).view(-1, 1).repeat(1, m)
-        self.log_gain = nn.Parameter(steps.clone())
-        self.log_ungain = nn.Parameter(-steps)
-
-    def gain(self, quality: Tensor) -> Tensor:
-        """(B,) qualities 1..8 -> (B, M, 1, 1) factors from y to y'."""
-        return self.log_gain[quality - 1].exp()[:, :, None, None]
-
-    def ungain(self, quality: Tensor) -> Tensor:
-        """(B,) qualities 1..8 -> (B, M, 1, 1) factors from y' to y."""
-        return self.log_ungain[quality - 1].exp()[:, :, None, None]
 
     def analyse(self, picture: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         """y' and z of pictures (B, 3, H, W), RGB 0..1, sides divisible by 64; quality (B,) in 1..8."""

@@ -79,9 +79,9 @@ def put_plates(writer: BitWriter, plates: Sequence[Plate], shape: Shape) -> None
 
 def _put_changes(writer: BitWriter, plate: Plate) -> None:
     """The clock and, for a plate with a parent, what happens to that one."""
-    if plate.parent:
-        for part in (plate.clock, plate.warp, plate.tone, plate.payload):
-            writer.put(int(part is not None), 1)
+    parts = (plate.clock, plate.warp, plate.tone, plate.payload) if plate.parent else (plate.payload,)
+    for part in parts:
+        writer.put(int(part is not None), 1)
     if plate.clock is not None:
         _put_clock(writer, plate.clock)
     if plate.warp is not None:
@@ -105,9 +105,8 @@ def _take_plate(reader: BitReader, shape: Shape) -> Plate:
         if parent < 1 or not 1 <= depth <= MAX_CHAIN:
             raise BitstreamError("a plate's parent or its place in the chain is outside the format's bounds")
     width, height = take_size(reader)
-    has_clock, has_warp, has_tone, has_payload = (
-        tuple(bool(reader.take(1)) for _ in range(4)) if parent else (True, False, False, True)
-    )
+    has_clock, has_warp, has_tone = (bool(reader.take(1)) for _ in range(3)) if parent else (True, False, False)
+    has_payload = bool(reader.take(1))
     clock = _take_clock(reader) if has_clock else None
     warp = Warp(*(reader.take_signed(2, MAX_WARP) for _ in range(4))) if has_warp else None
     tone = _take_tone(reader) if has_tone else None

@@ -127,7 +127,8 @@ class Plate:
         cells: of the picture's grid, that the payload holds; None for all.
         warp: applied to the parent.
         tone: applied to the parent after the warp.
-        payload: None where warp and tone say it all.
+        payload: None where warp and tone say it all; without these either, nothing is told of what the plate
+            shows, only its clock and size (a *bare* plate).
     """
 
     plate_id: int
@@ -152,17 +153,25 @@ class Plate:
             raise ValueError("a record must name the tasks it belongs to, once each, in ascending order")
         within("a plate's parent", self.parent, 0, self.plate_id - 1)
         within("a plate's place in its chain", self.depth, int(self.parent > 0), MAX_CHAIN * int(self.parent > 0))
-        if not self.parent and (self.clock is None or self.warp or self.tone or self.payload is None):
-            raise ValueError("a plate without a parent has a clock and a payload, and nothing to warp or tone")
-        idle = not (self.warp or self.tone)
-        if self.payload is None and (idle or self.cells or self.own_z or self.coding != PlateCoding.ATOM):
-            raise ValueError("a plate without payload warps or tones its parent, and no more")
+        if not self.parent and (self.clock is None or self.warp or self.tone):
+            raise ValueError("a plate without a parent has a clock, and nothing to warp or tone")
+        if self.payload is None and (self.cells or self.own_z or self.coding != PlateCoding.ATOM):
+            raise ValueError("a plate without payload says nothing of one")
         has_quality = self.payload is not None and self.coding == PlateCoding.ATOM
         within("quality", self.quality, int(has_quality), 8 * int(has_quality))
         if self.own_z and not has_quality:
             raise ValueError("only an atom has a z of its own")
         if self.cells and (self.cells.rows, self.cells.columns) != cell_grid(self.width, self.height):
             raise ValueError("a plate's cells are of another grid than the picture's")
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing is told of what the plate shows."""
+        return self.payload is None and not (self.warp or self.tone)
+
+    def bare(self) -> Plate:
+        """Its clock and size, its place in the chain, and whom it is for."""
+        return Plate(self.plate_id, self.width, self.height, self.members, self.clock, self.parent, self.depth)
 
 
 def check_size(width: int, height: int) -> None:

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from discover_stream.codec.bits import BitReader, BitWriter, golomb_bits, zigzag
-from discover_stream.codec.framing import MAX_LABEL, MAX_SIDE, MAX_TRACK, SCORE_BITS, put_members, take_members
+from discover_stream.codec.framing import (
+    MAX_LABEL,
+    MAX_TRACK,
+    SCORE_BITS,
+    put_members,
+    take_members,
+)
 from discover_stream.codec.mask import read_mask, write_mask
 from discover_stream.codec.records import (
     MAX_COORDINATE,
@@ -19,6 +25,7 @@ from discover_stream.codec.records import (
     MAX_SPEED,
     STILL,
     Atom,
+    AtomCoding,
     Cells,
     Delta,
     End,
@@ -26,16 +33,17 @@ from discover_stream.codec.records import (
     Move,
     QuarterBox,
     Ref,
-    Sighting,
     Speed,
     Window,
     check_grid,
 )
 from discover_stream.codec.stream_packet import MAX_PACKET_CELLS
-from discover_stream.types import BitstreamError, Box
+from discover_stream.types import BitstreamError
 
 ORDER_BITS = 3
 QUALITY_BITS = 3
+_ZOOMS = {0: (0b1, 1), 1: (0b01, 2), 2: (0b001, 3), -1: (0b000, 3)}
+"""Value and bits of each zoom of an atom."""
 
 
 @dataclass(slots=True)
@@ -122,11 +130,14 @@ def _take_speed(reader: BitReader) -> Speed:
 
 def _put_atom(writer: BitWriter, atom: Atom, box: QuarterBox, shape: Shape) -> None:
     """All of an atom but its payload."""
-    writer.put(atom.quality - 1, QUALITY_BITS)
-    writer.put(int(atom.own_z), 1)
+    writer.put(atom.coding, 1)
+    if atom.coding == AtomCoding.LATENT:
+        writer.put(atom.quality - 1, QUALITY_BITS)
+        writer.put(int(atom.own_z), 1)
     if shape.on_plate:
         writer.put(int(atom.on_plate), 1)
-    usual = Window.around(box)
+    writer.put(*_ZOOMS[atom.zoom])
+    usual = Window.around(box, atom.zoom)
     writer.put(int(atom.window == usual), 1)
     if atom.window != usual:
         writer.put_signed(atom.window.x - usual.x, 4)
@@ -137,10 +148,12 @@ def _put_atom(writer: BitWriter, atom: Atom, box: QuarterBox, shape: Shape) -> N
 
 
 def _take_atom(reader: BitReader, box: QuarterBox, shape: Shape) -> Atom:
-    quality = reader.take(QUALITY_BITS) + 1
-    own_z = bool(reader.take(1))
+    coding, quality, own_z = AtomCoding(reader.take(1)), 0, False
+    if coding == AtomCoding.LATENT:
+        quality, own_z = reader.take(QUALITY_BITS) + 1, bool(reader.take(1))
     on_plate = shape.on_plate and bool(reader.take(1))
-    window = usual = Window.around(box)
+    zoom = _take_zoom(reader)
+    window = usual = Window.around(box, zoom)
     if not reader.take(1):
         x = usual.x + reader.take_signed(4, MAX_SHIFT)
         y = usual.y + reader.take_signed(4, MAX_SHIFT)
@@ -149,7 +162,15 @@ def _take_atom(reader: BitReader, box: QuarterBox, shape: Shape) -> Atom:
         if window == usual:
             raise BitstreamError("the usual window of an atom is written out")
     cells = take_cells(reader, window.rows, window.columns, shape)
-    return Atom(window, cells, quality, own_z, on_plate, b"")
+    return Atom(window, cells, quality, own_z, on_plate, b"", coding, zoom)
+
+
+def _take_zoom(reader: BitReader) -> int:
+    if reader.take(1):
+        return 0
+    if reader.take(1):
+        return 1
+    return 2 if reader.take(1) else -1
 
 
 def put_keys(writer: BitWriter, keys: Sequence[Key], shape: Shape) -> None:
@@ -345,32 +366,3 @@ def take_ends(reader: BitReader, most: int, shape: Shape) -> tuple[End, ...]:
     refs = _Refs(shape.seq)
     count = reader.take_gamma(most + 1) - 1
     return tuple(End(refs.take(reader), take_members(reader, shape.tasks)) for _ in range(count))
-
-
-def put_sightings(writer: BitWriter, sightings: Sequence[Sighting], shape: Shape) -> None:
-    """Append all regions of this frame only."""
-    writer.put_gamma(len(sightings) + 1)
-    for sighting in sightings:
-        x0, y0 = int(sighting.box.x0), int(sighting.box.y0)
-        writer.put_golomb(x0, 8)
-        writer.put_golomb(y0, 8)
-        writer.put_golomb(int(sighting.box.x1) - x0 - 1, 5)
-        writer.put_golomb(int(sighting.box.y1) - y0 - 1, 5)
-        writer.put(sighting.score, SCORE_BITS)
-        writer.put(int(sighting.track > 0), 1)
-        if sighting.track:
-            writer.put_golomb(sighting.track - 1, 7)
-        put_labels(writer, sighting.labels, shape.tasks)
-
-
-def take_sightings(reader: BitReader, most: int, shape: Shape) -> tuple[Sighting, ...]:
-    """The next regions of this frame only."""
-    sightings: list[Sighting] = []
-    for _ in range(reader.take_gamma(most + 1) - 1):
-        x0, y0 = reader.take_golomb(8, MAX_SIDE - 1), reader.take_golomb(8, MAX_SIDE - 1)
-        x1 = x0 + 1 + reader.take_golomb(5, MAX_SIDE - 1)
-        y1 = y0 + 1 + reader.take_golomb(5, MAX_SIDE - 1)
-        score = reader.take(SCORE_BITS)
-        track = reader.take_golomb(7, MAX_TRACK - 1) + 1 if reader.take(1) else 0
-        sightings.append(Sighting(Box(x0, y0, x1, y1), score, track, take_labels(reader, shape.tasks)))
-    return tuple(sightings)

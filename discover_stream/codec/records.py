@@ -1,29 +1,54 @@
-"""What a stream packet can say of tracks: boxes, atoms, keys, moves, ends, regions.
+"""What a stream packet can say of tracks: atoms, keys, moves, ends, regions.
 
-Conventions: boxes are in quarter pixels of the picture, x to the right, y down, and may reach beyond the
-picture; speeds are in 1/32 pixel a frame; tasks are positions in the packet's list of task keys; a *ref*
-names a key by the frame and the slot in which it came. Every class refuses, with ValueError, what the
-format cannot carry.
+Conventions: boxes are in quarter pixels of the picture (see `quarter_box`); tasks are positions in the
+packet's list of task keys; a *ref* names a key by the frame and the slot in which it came. Every class
+refuses, with ValueError, what the format cannot carry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from enum import IntEnum
 
 import numpy as np
 
 from discover_stream.codec.atoms import CellMask
 from discover_stream.codec.framing import MAX_LABEL, MAX_PIXELS, MAX_SIDE, MAX_TRACK
+from discover_stream.codec.quarter_box import (
+    MAX_COORDINATE,
+    MAX_EXTENT,
+    MAX_SPEED,
+    QUARTER,
+    STILL,
+    Delta,
+    QuarterBox,
+    Speed,
+    within,
+)
 from discover_stream.types import CELL, Box
 
-QUARTER = 4
-"""Steps of a box in one pixel."""
-SPEED_STEPS = 8
-"""Steps of a speed in one quarter pixel a frame."""
-MAX_COORDINATE = 2**16
-MAX_EXTENT = 2**16
-MAX_SPEED = 2**13
+__all__ = [
+    "MAX_COORDINATE",
+    "MAX_EXTENT",
+    "MAX_SPEED",
+    "QUARTER",
+    "STILL",
+    "Atom",
+    "AtomCoding",
+    "Cells",
+    "Delta",
+    "End",
+    "Key",
+    "Move",
+    "QuarterBox",
+    "Ref",
+    "Sighting",
+    "Speed",
+    "Window",
+    "within",
+]
+
 MAX_LIFT = 2**16
 MAX_SCORE = 63
 MAX_SLOT = 4095
@@ -32,12 +57,7 @@ MAX_SHIFT = 2**15
 """Pixels between the corner of a box and that of its atom's window."""
 MAX_CELLS = MAX_PIXELS // CELL**2
 MAX_GRID = MAX_SIDE // CELL
-
-
-def within(name: str, value: int, low: int, high: int) -> None:
-    """Refuse a value outside low..high. Raises ValueError."""
-    if not low <= value <= high:
-        raise ValueError(f"{name} {value} is not in {low}..{high}")
+MIN_ZOOM, MAX_ZOOM = -1, 2
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -49,106 +69,11 @@ class Ref:
 
 
 @dataclass(frozen=True, slots=True)
-class Delta:
-    """What is added to a predicted box, in quarter pixels."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-    def __post_init__(self) -> None:
-        for value in self.values:
-            within("a change of a box", value, -2 * MAX_COORDINATE, 2 * MAX_COORDINATE)
-
-    @property
-    def values(self) -> tuple[int, int, int, int]:
-        """x, y, width, height."""
-        return self.x, self.y, self.width, self.height
-
-
-@dataclass(frozen=True, slots=True)
-class Speed:
-    """How a box changes from frame to frame, in 1/32 pixel: its upper left corner and its size."""
-
-    x: int = 0
-    y: int = 0
-    width: int = 0
-    height: int = 0
-
-    def __post_init__(self) -> None:
-        for value in self.values:
-            within("a speed", value, -MAX_SPEED, MAX_SPEED)
-
-    @property
-    def values(self) -> tuple[int, int, int, int]:
-        """x, y, width, height."""
-        return self.x, self.y, self.width, self.height
-
-
-STILL = Speed()
-
-
-@dataclass(frozen=True, slots=True)
-class QuarterBox:
-    """A box by its upper left corner and its size, in quarter pixels."""
-
-    x: int
-    y: int
-    width: int
-    height: int
-
-    def __post_init__(self) -> None:
-        within("a box's corner", self.x, -MAX_COORDINATE, MAX_COORDINATE)
-        within("a box's corner", self.y, -MAX_COORDINATE, MAX_COORDINATE)
-        within("a box's width", self.width, 1, MAX_EXTENT)
-        within("a box's height", self.height, 1, MAX_EXTENT)
-
-    @classmethod
-    def of(cls, box: Box) -> QuarterBox:
-        """The nearest one to a box in pixels; at least a quarter pixel wide and high."""
-        x0, y0, x1, y1 = (round(value * QUARTER) for value in (box.x0, box.y0, box.x1, box.y1))
-        return cls(x0, y0, max(1, x1 - x0), max(1, y1 - y0))
-
-    @property
-    def pixels(self) -> Box:
-        """In pixels."""
-        right, bottom = self.x + self.width, self.y + self.height
-        return Box(self.x / QUARTER, self.y / QUARTER, right / QUARTER, bottom / QUARTER)
-
-    @property
-    def bottom(self) -> int:
-        """The lower edge."""
-        return self.y + self.height
-
-    def after(self, speed: Speed, frames: int) -> QuarterBox:
-        """Where the box is some frames later at a steady speed: exact integers, so that both sides agree.
-
-        What would leave the range of boxes stays at its end.
-        """
-        start = (self.x, self.y, self.width, self.height)
-        lowest = (-MAX_COORDINATE, -MAX_COORDINATE, 1, 1)
-        ahead = (
-            value + (rate * frames + SPEED_STEPS // 2) // SPEED_STEPS
-            for value, rate in zip(start, speed.values, strict=True)
-        )
-        return QuarterBox(
-            *(min(max(value, low), MAX_COORDINATE) for value, low in zip(ahead, lowest, strict=True)),
-        )
-
-    def changed(self, delta: Delta) -> QuarterBox:
-        """The box with what is added to it. Raises ValueError where that is no box."""
-        x, y, width, height = delta.values
-        return QuarterBox(self.x + x, self.y + y, self.width + width, self.height + height)
-
-    def minus(self, other: QuarterBox) -> Delta:
-        """What `other` needs to become this box."""
-        return Delta(self.x - other.x, self.y - other.y, self.width - other.width, self.height - other.height)
-
-
-@dataclass(frozen=True, slots=True)
 class Window:
-    """The grid of an atom: its corner in whole pixels of the picture, its size in cells."""
+    """The grid of an atom: its corner in whole pixels of the picture, its size in cells of that grid.
+
+    How much of the picture a cell covers depends on the atom's zoom: see `cell_pixels`.
+    """
 
     x: int
     y: int
@@ -161,16 +86,30 @@ class Window:
         check_grid(self.rows, self.columns)
 
     @classmethod
-    def around(cls, box: QuarterBox) -> Window:
+    def around(cls, box: QuarterBox, zoom: int = 0) -> Window:
         """The smallest one whose corner is the box's, rounded down to a pixel, and that covers the box.
 
         A box larger than any picture gets as many cells as an atom may have.
+
+        Args:
+            box: of the object.
+            zoom: of the atom, -1..2.
         """
         x, y = box.x // QUARTER, box.y // QUARTER
-        cell = CELL * QUARTER
+        cell = cell_pixels(zoom) * QUARTER
         columns = min(-(-(box.x + box.width - x * QUARTER) // cell), MAX_GRID)
         rows = min(-(-(box.y + box.height - y * QUARTER) // cell), MAX_GRID, MAX_CELLS // columns)
         return cls(x, y, rows, columns)
+
+
+def cell_pixels(zoom: int) -> int:
+    """Pixels of the picture across a cell of an atom: 32, 16, 8 and 4 for a zoom of -1, 0, 1 and 2.
+
+    An atom's grid samples the picture at 2**zoom samples a pixel, and a cell has 16x16 samples.
+    Raises ValueError for another zoom.
+    """
+    within("a zoom", zoom, MIN_ZOOM, MAX_ZOOM)
+    return 2 * CELL >> zoom + 1
 
 
 def check_grid(rows: int, columns: int) -> None:
@@ -216,17 +155,29 @@ class Cells:
         return bits.astype(bool).reshape(self.rows, self.columns)
 
 
+class AtomCoding(IntEnum):
+    """What the payload of an atom is."""
+
+    LATENT = 0
+    """Coder strings of the codec: of z, where it has its own, then of y."""
+    AV1 = 1
+    """A stripped AV1 still of all the window's samples."""
+
+
 @dataclass(frozen=True, slots=True)
 class Atom:
     """Coded cells of a track, as the packet carries them.
 
     Attributes:
         window: their grid.
-        cells: which of its cells are coded; None for all.
-        quality: 1..8.
-        own_z: whether the payload starts with a string of z.
-        on_plate: whether it is coded on the packet's plate (and so needs it).
-        payload: what the entropy coder made of them.
+        cells: which of its cells are coded; None for all. An AV1 still shows all, and the others are ignored.
+        quality: 1..8 of LATENT atoms, 0 of AV1.
+        own_z: whether the payload starts with a string of z; never in AV1.
+        on_plate: whether it is coded on the packet's plate (and so needs it). An AV1 still then shows
+            residuals, see docs/bitstream.md.
+        payload: what the coder made of them.
+        coding: by which coder.
+        zoom: -1..2; the grid samples the picture at 2**zoom samples a pixel.
     """
 
     window: Window
@@ -235,9 +186,15 @@ class Atom:
     own_z: bool
     on_plate: bool
     payload: bytes
+    coding: AtomCoding = AtomCoding.LATENT
+    zoom: int = 0
 
     def __post_init__(self) -> None:
-        within("quality", self.quality, 1, 8)
+        latent = int(self.coding == AtomCoding.LATENT)
+        within("quality", self.quality, latent, 8 * latent)
+        within("a zoom", self.zoom, MIN_ZOOM, MAX_ZOOM)
+        if self.own_z and not latent:
+            raise ValueError("only a LATENT atom has a z of its own")
         if self.cells and (self.cells.rows, self.cells.columns) != (self.window.rows, self.window.columns):
             raise ValueError("an atom's cells are of another grid than its window")
 

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from discover_stream.codec.exact import ACTIVATION_LIMIT, HIDDEN, SCALE_LEVELS, Z_LIMIT
-from discover_stream.codec.transforms import Z_TO_Y, TransformConfig
+from discover_stream.codec.network import Z_TO_Y
+from discover_stream.codec.transforms import TransformConfig
 
 MAGNITUDE_LIMIT = 15
 """Symbols enter the context by their size, clamped to 0..15; the sum of four neighbours is at most 60."""
@@ -104,5 +105,5 @@ class ContextScales(nn.Module):
             hidden = layers["hidden"](features).clamp(0, ACTIVATION_LIMIT)
             index = index + layers["out"](hidden).permute(0, 3, 1, 2)
         # Below the bound, the gradient passes where it would raise the index: none gets stuck there.
-        bounded: Tensor = LowerBoundFunction.apply(index, torch.zeros(1))
+        bounded: Tensor = LowerBoundFunction.apply(index, index.new_zeros(1))
         return bounded.clamp(max=SCALE_LEVELS - 1)

@@ -17,9 +17,9 @@ from discover_stream.codec.entropy import LIMIT
 from discover_stream.codec.latent import (
     coarse_state,
     decode_atom_mask,
-    decode_atom_symbols,
+    decode_atoms_symbols,
     decode_coarse,
-    encode_atom,
+    encode_atoms,
     encode_coarse,
     rebuild_atom,
     z_grid,
@@ -39,9 +39,12 @@ from discover_stream.codec.packet import (
     PacketRegion,
     whole_pixels,
 )
-from discover_stream.types import BitstreamError, Box, Frame, Image, InputError, Region
+from discover_stream.types import BitstreamError, Box, Frame, Image, InputError, Region, TaskOptions
 
 SCORE_STEPS = 63
+MASK_CELLS = 2**24
+"""Cells of the masks that a decoder holds at once."""
+_PLAIN = TaskOptions()
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,9 @@ def _packet_regions(regions: Mapping[str, Sequence[Region]], order: Sequence[str
                 labels = {}
                 alike.append(labels)
             labels[position] = region.label
-    return tuple(PacketRegion(*key, tuple(labels.items())) for key, alike in records.items() for labels in alike)
+    found = [PacketRegion(*key, tuple(labels.items())) for key, alike in records.items() for labels in alike]
+    # By track: each is told by how far it is from the one before.
+    return tuple(sorted(found, key=lambda region: region.track))
 
 
 @torch.inference_mode()
@@ -143,6 +148,8 @@ def encode_frame(
     *,
     quality: int,
     incarnation: int = 0,
+    options: Mapping[str, TaskOptions] | None = None,
+    tags: Mapping[str, Sequence[int]] | None = None,
 ) -> Packet:
     """Encode a frame once for all tasks.
 
@@ -154,6 +161,9 @@ def encode_frame(
         keys: per task name, its 16-bit key.
         quality: 1 (fewest bits) to 8.
         incarnation: of the encoder; goes up by one whenever it restarts.
+        options: per task name, how it is delivered; with pixels where it is not there. What only tasks without
+            pixels cover is not coded; where no task wants pixels, nothing of the picture is.
+        tags: per task name, ascending label indices of what is in the picture, for tasks that have tags.
 
     Raises:
         InputError: the picture, the quality or the regions are outside the format's bounds.
@@ -166,24 +176,14 @@ def encode_frame(
     height, width = frame.image.shape[:2]
     regions = _regions_inside(where, regions, width, height)
     order = sorted(regions, key=lambda task: keys[task])
-    records, plans = _packet_regions(regions, order), plan_atoms(regions, width, height)
+    seen = {task: found for task, found in regions.items() if (options or {}).get(task, _PLAIN).deliver == "pixels"}
+    records, plans = _packet_regions(regions, order), plan_atoms(seen, width, height)
     if len(records) > MAX_REGIONS or len(plans) > MAX_ATOMS:
         raise InputError(
             f"{where}: {len(records)} regions in {len(plans)} atoms exceed the bounds of {MAX_REGIONS} and"
             f" {MAX_ATOMS}; keep the regions with the best scores"
         )
-    level = torch.tensor([quality])
-    scaled, z = model.network.analyse(picture_tensor(frame.image), level)
-    symbols = (z[0] - model.medians).round().clamp(-LIMIT + 1, LIMIT - 1).numpy().astype(np.int64)
-    coarse = coarse_state(model, symbols, quality)
-    atoms = [
-        PacketAtom(
-            tuple(order.index(task) for task in sorted(plan.tasks, key=lambda task: keys[task])),
-            encode_atom(model, coarse, scaled, plan.mask),
-        )
-        for plan in plans
-    ]
-    return Packet(
+    packet = Packet(
         model=model.short_hash,
         quality=quality,
         seq=frame.seq,
@@ -193,9 +193,23 @@ def encode_frame(
         height=height,
         tasks=tuple(keys[task] for task in order),
         regions=records,
-        coarse=encode_coarse(model, symbols),
-        atoms=tuple(atoms),
+        coarse=b"",
+        atoms=(),
+        tags=tuple((position, tuple(tags[task])) for position, task in enumerate(order) if tags and task in tags),
+        regions_only=bool(order) and not seen,
     )
+    if packet.regions_only:
+        return packet
+    level = torch.tensor([quality])
+    scaled, z = model.network.analyse(picture_tensor(frame.image), level)
+    symbols = (z[0] - model.medians).round().clamp(-LIMIT + 1, LIMIT - 1).numpy().astype(np.int64)
+    coarse = coarse_state(model, symbols, quality)
+    payloads = encode_atoms(model, coarse, scaled, [plan.mask for plan in plans])
+    atoms = [
+        PacketAtom(tuple(order.index(task) for task in sorted(plan.tasks, key=lambda task: keys[task])), payload)
+        for plan, payload in zip(plans, payloads, strict=True)
+    ]
+    return dataclasses.replace(packet, coarse=encode_coarse(model, symbols), atoms=tuple(atoms))
 
 
 @torch.inference_mode()
@@ -203,9 +217,11 @@ def decode_packet(model: CodecModel, packet: Packet, *, camera: str = "?") -> La
     """Decode a packet, of whichever tasks, up to the VAE's latent.
 
     Raises:
-        BitstreamError: the packet is of another model, or its strings do not decode.
+        BitstreamError: the packet is of another model, holds regions only, or its strings do not decode.
     """
     where = f"camera {camera}, seq {packet.seq}"
+    if packet.regions_only:
+        raise BitstreamError(f"{where}: it holds regions only and nothing of the picture; ask for a task with pixels")
     if packet.model != model.short_hash:
         raise BitstreamError(
             f"{where}: made with model {packet.model.hex()}, the model loaded here is {model.short_hash.hex()};"
@@ -223,14 +239,21 @@ def _decode_latent(model: CodecModel, packet: Packet) -> LatentFrame:
     coarse = coarse_state(model, decode_coarse(model, packet.coarse, z_rows, z_columns), packet.quality)
     sent: CellMask = np.zeros((rows, columns), dtype=bool)
     canvas = torch.zeros(1, model.network.config.y_channels, z_rows * 4, z_columns * 4)
-    for atom in packet.atoms:
-        mask, string = decode_atom_mask(atom.payload, rows, columns)
-        if (sent & mask).any():
-            raise BitstreamError("two atoms hold the same cell")
-        sent |= mask
-        symbols = decode_atom_symbols(model, coarse, string, mask)
-        window, values = rebuild_atom(model, coarse, symbols, mask)
-        canvas[:, :, window.rows, window.columns] += values
+    # Masks are of the whole frame's grid: those of all atoms at once could be gigabytes.
+    together = max(1, MASK_CELLS // (rows * columns))
+    for start in range(0, len(packet.atoms), together):
+        masks: list[CellMask] = []
+        strings: list[bytes] = []
+        for atom in packet.atoms[start : start + together]:
+            mask, string = decode_atom_mask(atom.payload, rows, columns)
+            if (sent & mask).any():
+                raise BitstreamError("two atoms hold the same cell")
+            sent |= mask
+            masks.append(mask)
+            strings.append(string)
+        for mask, symbols in zip(masks, decode_atoms_symbols(model, coarse, strings, masks), strict=True):
+            window, values = rebuild_atom(model, coarse, symbols, mask)
+            canvas[:, :, window.rows, window.columns] += values
     field = torch.zeros(1, 1, z_rows * 4, z_columns * 4)
     field[0, 0, :rows, :columns] = torch.from_numpy(sent).float()
     latent = model.network.synthesise(canvas, field, coarse.z_hat, torch.tensor([packet.quality]))

@@ -6,12 +6,14 @@ import zlib
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Annotated
 
 import crc32c
 import msgspec
 
+from discover_stream.codec.any_packet import AnyPacket, is_plates_alone, picture_sizes, task_labels
 from discover_stream.codec.bits import varint
-from discover_stream.codec.packet import MAX_PIXELS, MAX_SIDE, MAX_TASKS, Packet, task_key
+from discover_stream.codec.framing import MAX_LABEL, MAX_PIXELS, MAX_SIDE, MAX_TASKS, task_key
 from discover_stream.types import BitstreamError, InputError
 
 MAGIC = b"DSV"
@@ -20,6 +22,8 @@ MAX_HEADER = 2**20
 """Bytes of a header's body as it is stored."""
 MAX_BODY = 2**25
 """Bytes of a header's body when unpacked: 63 label sets of the largest size."""
+MAX_LABELS = MAX_LABEL + 1
+"""Of one task."""
 MODEL_BYTES = 3
 MAX_NAME = 200
 CRC_BYTES = 4
@@ -107,11 +111,16 @@ def _problems(info: StreamInfo) -> Iterator[str]:
             yield f"task {name} occurs twice; name each once"
     keys: dict[int, str] = {}
     for task in info.tasks:
-        if not 0 <= task.version < 2**32:
-            yield f"task {task.name}: version {task.version} is not in 0..2^32-1"
+        if not 0 <= task.version < 2**32 or len(task.labels) > MAX_LABELS:
+            bounds = f"outside 0..2^32-1 and {MAX_LABELS}; use other ones"
+            yield f"task {task.name}: version {task.version} or {len(task.labels)} labels are {bounds}"
         other = keys.setdefault(task.key, task.name)
         if other != task.name:
             yield f"tasks {other} and {task.name} have the same key; raise the version of one label set"
+
+
+# Counts are checked before anything is made of them: a few bytes, unpacked, can claim millions of labels.
+_Labels = Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_LABELS)]
 
 
 class _Body(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -122,7 +131,7 @@ class _Body(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     height: int
     fps: tuple[int, int]
     model: bytes
-    tasks: tuple[tuple[str, int, tuple[str, ...]], ...]
+    tasks: Annotated[tuple[tuple[str, int, _Labels], ...], msgspec.Meta(max_length=MAX_TASKS)]
 
 
 def checksum(data: bytes, start: int = 0) -> int:
@@ -157,25 +166,31 @@ def parse_body(packed: bytes) -> StreamInfo:
         fps = Fraction(*stored.fps)
         tasks = tuple(StreamTask(*task) for task in stored.tasks)
         return StreamInfo(stored.camera, stored.width, stored.height, fps, stored.model, tasks)
-    except (zlib.error, msgspec.MsgspecError, ZeroDivisionError, InputError) as error:
+    # A name that is not UTF-8 is a UnicodeDecodeError, which is none of the library's own.
+    except (zlib.error, msgspec.MsgspecError, UnicodeDecodeError, ZeroDivisionError, InputError) as error:
         raise BitstreamError(f"the header does not describe a stream ({error})") from None
 
 
-def check_belongs(info: StreamInfo, packet: Packet, last_seq: int) -> None:
-    """That a packet can follow in a stream. Raises BitstreamError."""
+def last_seq(packet: AnyPacket, before: int) -> int:
+    """Number of the last frame after a packet; plates that come alone are no frame."""
+    return before if is_plates_alone(packet) else packet.seq
+
+
+def check_belongs(info: StreamInfo, packet: AnyPacket, after: int) -> None:
+    """That a packet can follow in a stream whose last frame is `after`. Raises BitstreamError."""
     if packet.model != info.model:
         raise BitstreamError(f"seq {packet.seq}: made with model {packet.model.hex()}, not {info.model.hex()}")
-    if (packet.width, packet.height) != (info.width, info.height):
-        raise BitstreamError(
-            f"seq {packet.seq}: a frame of {packet.width}x{packet.height} in a stream of {info.width}x{info.height}"
-        )
-    if packet.seq <= last_seq:
-        raise BitstreamError(f"seq {packet.seq} follows seq {last_seq}; frames must ascend")
+    for width, height in picture_sizes(packet):
+        if (width, height) != (info.width, info.height):
+            raise BitstreamError(
+                f"seq {packet.seq}: a frame of {width}x{height} in a stream of {info.width}x{info.height}"
+            )
+    if packet.seq <= after and not is_plates_alone(packet):
+        raise BitstreamError(f"seq {packet.seq} follows seq {after}; frames must ascend")
     labels = {task.key: len(task.labels) for task in info.tasks}
     for key in packet.tasks:
         if key not in labels:
             raise BitstreamError(f"seq {packet.seq}: task key {key} is none of the stream's tasks")
-    for region in packet.regions:
-        for position, label in region.labels:
-            if label >= labels[packet.tasks[position]]:
-                raise BitstreamError(f"seq {packet.seq}: label {label} is beyond its label set")
+    for position, label in task_labels(packet):
+        if label >= labels[packet.tasks[position]]:
+            raise BitstreamError(f"seq {packet.seq}: label {label} is beyond its label set")

@@ -79,26 +79,33 @@ def _with_plate(
 ) -> Mapping[int, HeldPlate]:
     """What is there with one more plate, unless its parent is absent."""
     number = plate.plate_id
+    clock, bare = plate.clock, plate.is_bare
     same = held.get(number)
     if same is not None:
-        new = HeldPlate(plate.width, plate.height, plate.depth, plate.clock or same.clock)
+        new = HeldPlate(plate.width, plate.height, plate.depth, clock or same.clock, same.bare)
         if new != same:
             raise BitstreamError(f"plate {number} came before and was another one")
-        return held
-    clock = plate.clock
+        if bare or not same.bare:
+            return held
     if plate.parent:
-        parent = held.get(plate.parent) or shared.get(plate.parent)
+        parent = _fullest(plate.parent, held, shared)
         if parent is None:
             absent.append(Absence(task, Lack.PARENT, plate.parent))
             return held
         if (plate.width, plate.height, plate.depth) != (parent.width, parent.height, parent.depth + 1):
             raise BitstreamError(f"plate {number} does not fit its parent {plate.parent}")
-        clock = clock or parent.clock
+        clock, bare = clock or parent.clock, bare or parent.bare
     if clock is None:
         raise BitstreamError(f"plate {number} has no clock")
-    new = HeldPlate(plate.width, plate.height, plate.depth, clock)
+    new = HeldPlate(plate.width, plate.height, plate.depth, clock, bare)
     more = {**held, number: new}
     return {kept: more[kept] for kept in sorted(more)[-MAX_HELD_PLATES:]}
+
+
+def _fullest(plate_id: int, *places: Mapping[int, HeldPlate]) -> HeldPlate | None:
+    """A plate from where more of it is there than its clock and size, else from where it is there at all."""
+    found = [plates[plate_id] for plates in places if plate_id in plates]
+    return min(found, key=lambda plate: plate.bare) if found else None
 
 
 class _Advance:
@@ -120,9 +127,11 @@ class _Advance:
                 self._said = True
                 self._plates = _with_plate(self._plates, plate, self._shared, self._task, self.absent)
         plate_id = packet.plate_id if position in packet.plated else 0
-        if plate_id and plate_id not in self._plates and plate_id not in self._shared:
-            self._on_plate = False
+        under = _fullest(plate_id, self._plates, self._shared)
+        # Of its plate, a packet of regions only needs the clock.
+        if plate_id and (under is None or (under.bare and not packet.regions_only)):
             self._lacks(Lack.PLATE, plate_id)
+        self._on_plate = not plate_id or (under is not None and not under.bare)
         tracks, complete = self._tracks()
         self._check_drawn(tracks)
         if len(tracks) > MAX_TRACKS:
@@ -131,8 +140,19 @@ class _Advance:
         tags = dict(packet.tags).get(position, () if begins else self._old.tags)
         self._said |= begins or position in dict(packet.tags) or position in packet.stopped
         changed = packet.seq if self._said else self._old.changed
-        there = plate_id > 0 and self._on_plate
-        return TaskState(packet.seq, changed, complete, tracks, self._plates, plate_id, there, tags, self._sightings())
+        there = plate_id > 0 and self._on_plate and not packet.regions_only
+        return TaskState(
+            packet.seq,
+            changed,
+            complete,
+            tracks,
+            self._plates,
+            plate_id,
+            there,
+            tags,
+            self._sightings(),
+            packet.regions_only,
+        )
 
     def _sightings(self) -> tuple[Region, ...]:
         return tuple(
@@ -144,8 +164,12 @@ class _Advance:
 
     def _check_drawn(self, tracks: Mapping[Ref, Track]) -> None:
         """Note atoms that the picture needs and that are not there."""
+        if self._packet.regions_only:
+            return
         for ref, track in tracks.items():
-            if track.drawn is not None and track.box is not None:
+            if track.drawn is None and track.bare:
+                self._lacks(Lack.ATOM, ref.seq, ref.slot)
+            elif track.drawn is not None and track.box is not None:
                 if track.atom is None:
                     self._lacks(Lack.REFRESH, track.drawn, ref.slot)
                 elif not track.atom.decodable:
@@ -206,7 +230,18 @@ class _Advance:
         atom = key.atom and dataclasses.replace(key.atom, payload=b"")
         bare = dataclasses.replace(key, labels=((0, label),), atom=atom)
         seq = self._packet.seq
-        return Track(bare, label, seq, key.box, key.score, key.speed, key.lift, own=own, drawn=seq if own else None)
+        return Track(
+            bare,
+            label,
+            seq,
+            key.box,
+            key.score,
+            key.speed,
+            key.lift,
+            own=own,
+            drawn=seq if own else None,
+            bare=self._packet.regions_only,
+        )
 
     def _moved(self, track: Track, move: Move) -> Track:
         packet, key = self._packet, track.key
@@ -232,6 +267,7 @@ class _Advance:
             track.own,
             refresh,
             drawn,
+            track.bare,
         )
         atom = moved.atom
         if move.shown and atom and (move.shown.rows, move.shown.columns) != (atom.window.rows, atom.window.columns):

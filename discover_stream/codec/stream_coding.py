@@ -21,16 +21,18 @@ from dataclasses import dataclass
 from discover_stream.codec.bits import BitReader, BitWriter, take_varint, varint
 from discover_stream.codec.framing import (
     FRAME_BYTES,
-    MAX_LABEL,
     MAX_PACKET,
     MAX_REGIONS,
     MAX_TASKS,
     MODE_STREAM,
+    REGIONS_ONLY,
     check_frame,
     put_members,
+    put_tags,
     put_tasks,
     sealed,
     take_members,
+    take_tags,
     take_tasks,
 )
 from discover_stream.codec.plate_bits import put_plates, put_size, take_plates, take_size
@@ -40,18 +42,16 @@ from discover_stream.codec.record_bits import (
     put_ends,
     put_keys,
     put_moves,
-    put_sightings,
     take_ends,
     take_keys,
     take_moves,
-    take_sightings,
 )
 from discover_stream.codec.records import MAX_DISTANCE
+from discover_stream.codec.sighting_bits import put_sightings, take_sightings
 from discover_stream.codec.stream_packet import (
     MAX_DRIFT,
     MAX_GAP,
     MAX_PLATES,
-    MAX_TAGS,
     MAX_TRACKS,
     MAX_VIEW,
     GapReason,
@@ -167,11 +167,7 @@ def _put_events(writer: BitWriter, packet: StreamPacket) -> None:
 
 def _put_tags(writer: BitWriter, packet: StreamPacket) -> None:
     if packet.tags:
-        put_members(writer, [task for task, _ in packet.tags], len(packet.tasks))
-        for _, tags in packet.tags:
-            writer.put_golomb(len(tags), 2)
-            for before, tag in zip((-1, *tags), tags, strict=False):
-                writer.put_golomb(tag - before - 1, 3)
+        put_tags(writer, packet.tags, len(packet.tasks))
 
 
 def _put_lengths(writer: BitWriter, packet: StreamPacket) -> None:
@@ -213,7 +209,8 @@ def stream_packet_bytes(packet: StreamPacket) -> bytes:
     for _, put in _sections(packet):
         put(writer)
     body = _header(packet) + writer.bytes() + b"".join(packet.payloads)
-    return sealed(MODE_STREAM, packet.model, body, packet.seq)
+    mode = MODE_STREAM | REGIONS_ONLY * packet.regions_only
+    return sealed(mode, packet.model, body, packet.seq)
 
 
 def packet_sizes(packet: StreamPacket) -> StreamSizes:
@@ -245,23 +242,23 @@ def parse_stream_packet(data: bytes, *, camera: str = "?") -> StreamPacket:
     """
     where = f"camera {camera}"
     try:
-        check_frame(data, MODE_STREAM)
+        regions_only = check_frame(data, MODE_STREAM)
         seq, position = take_varint(data, FRAME_BYTES)
         where = f"camera {camera}, seq {seq}"
-        return _parse_body(data, seq, position)
+        return _parse_body(data, seq, position, regions_only)
     # The records' own checks raise ValueError.
     except (BitstreamError, ValueError) as error:
         raise BitstreamError(f"{where}: {error}") from None
 
 
-def _parse_body(data: bytes, seq: int, position: int) -> StreamPacket:
+def _parse_body(data: bytes, seq: int, position: int, regions_only: bool) -> StreamPacket:
     incarnation, position = take_varint(data, position)
     plate_id, position = take_varint(data, position)
     distance, position = take_varint(data, position)
     if distance > min(seq, MAX_DISTANCE):
         raise BitstreamError("oldest_ref lies before the first frame or too far back")
     reader = BitReader(data[position:])
-    fields = _take_side(reader, seq, plate_id)
+    fields = _take_side(reader, seq, plate_id) | {"regions_only": regions_only}
     packet = StreamPacket(data[6:FRAME_BYTES], seq, incarnation, plate_id, seq - distance, **fields)  # type: ignore[arg-type]
     empty = packet.payloads
     lengths = [reader.take_golomb(LENGTH_ORDER, MAX_PACKET) for _ in empty[:-1]]
@@ -305,7 +302,7 @@ def _take_side(reader: BitReader, seq: int, plate_id: int) -> dict[str, object]:
     if fields.pop("has_plates", False):
         fields["plates"] = take_plates(reader, MAX_PLATES, shape)
     if fields.pop("has_tags", False):
-        fields["tags"] = _take_tags(reader, len(tasks))
+        fields["tags"] = take_tags(reader, len(tasks))
     records = {
         "keys": take_keys(reader, MAX_TRACKS, shape),
         "moves": take_moves(reader, MAX_TRACKS, shape),
@@ -347,16 +344,6 @@ def _take_events(reader: BitReader, tasks: int) -> dict[str, object]:
             raise BitstreamError("a shift of the view by nothing is written out")
         events["view"] = view
     return events
-
-
-def _take_tags(reader: BitReader, tasks: int) -> tuple[tuple[int, tuple[int, ...]], ...]:
-    listed = []
-    for task in take_members(reader, tasks):
-        tags: list[int] = []
-        for _ in range(reader.take_golomb(2, MAX_TAGS)):
-            tags.append((tags[-1] if tags else -1) + 1 + reader.take_golomb(3, MAX_LABEL))
-        listed.append((task, tuple(tags)))
-    return tuple(listed)
 
 
 def _filled(packet: StreamPacket, payloads: Iterator[bytes]) -> StreamPacket:

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-from discover_stream.codec.framing import KEY_BITS, MAX_LABEL, MAX_REGIONS, MAX_TASKS, MODEL_BYTES
+from discover_stream.codec.framing import KEY_BITS, MAX_REGIONS, MAX_TASKS, MODEL_BYTES, check_tags
 from discover_stream.codec.plates import MAX_PLATE, TIME_BITS, Plate, check_size
 from discover_stream.codec.records import (
     MAX_CELLS,
@@ -31,12 +31,12 @@ HEADER_LIMIT = 16
 MAX_SEQ = 2**56 - 1
 MAX_PLATES = 16
 MAX_TRACKS = 4096
-MAX_TAGS = 4096
 MAX_GAP = 2**30
 MAX_VIEW = 2**13
 MAX_DRIFT = 2**50
 MAX_PACKET_CELLS = 2 * MAX_CELLS
-"""Cells of all grids of a packet that come with a mask: what a parser allocates for them."""
+"""Cells of the grids of all atoms of a packet, and of all other grids with a mask: what a parser allocates for
+masks, and how much a few bytes can ask a decoder to decode."""
 
 
 class GapReason(IntEnum):
@@ -96,6 +96,7 @@ class StreamPacket:
         moves: by descending frame of their key, then ascending slot.
         ends: in the same order.
         sightings: regions of this frame only.
+        regions_only: there is nothing of the picture: no payloads, and of plates only clocks and sizes.
     """
 
     model: bytes
@@ -120,6 +121,7 @@ class StreamPacket:
     moves: tuple[Move, ...] = ()
     ends: tuple[End, ...] = ()
     sightings: tuple[Sighting, ...] = ()
+    regions_only: bool = False
 
     def __post_init__(self) -> None:
         _check_header(self)
@@ -127,6 +129,7 @@ class StreamPacket:
         _check_events(self)
         _check_tracks(self)
         _check_atoms(self)
+        _check_pixels(self)
 
     @property
     def special(self) -> bool:
@@ -211,11 +214,7 @@ def _check_events(packet: StreamPacket) -> None:
     _check_positions(packet.stopped, tasks)
     if set(packet.started) & set(packet.stopped):
         raise ValueError("a task cannot start and stop in one packet")
-    _check_positions(tuple(task for task, _ in packet.tags), tasks)
-    for _, tags in packet.tags:
-        within("the number of tags", len(tags), 0, MAX_TAGS)
-        if list(tags) != sorted(set(tags)) or any(not 0 <= tag <= MAX_LABEL for tag in tags):
-            raise ValueError(f"tags must be ascending labels of 0..{MAX_LABEL}")
+    check_tags(packet.tags, tasks)
     for value in packet.view:
         within("a view's shift", value, -MAX_VIEW, MAX_VIEW)
     within("the number of plates", len(packet.plates), 0, MAX_PLATES)
@@ -276,11 +275,19 @@ def _check_atoms(packet: StreamPacket) -> None:
     for atom, members in packet.atoms():
         if atom.on_plate and not set(members) <= set(packet.plated):
             raise ValueError("an atom is coded on a plate that one of its tasks does not have")
-        if atom.cells:
-            cells += atom.window.rows * atom.window.columns
+        cells += atom.window.rows * atom.window.columns
     masks = [plate.cells for plate in packet.plates] + [move.shown for move in packet.moves]
     cells += sum(mask.rows * mask.columns for mask in masks if mask)
-    within("the number of cells in grids with masks", cells, 0, MAX_PACKET_CELLS)
+    within("the number of cells in grids of atoms and masks", cells, 0, MAX_PACKET_CELLS)
+
+
+def _check_pixels(packet: StreamPacket) -> None:
+    """That packets of regions only hold no pixels, and others no bare plates."""
+    if any(plate.is_bare != packet.regions_only for plate in packet.plates):
+        raise ValueError("plates are bare in packets of regions only, and nowhere else")
+    drawn = any(move.shown or move.source is not None for move in packet.moves)
+    if packet.regions_only and (packet.payloads or drawn or packet.view != (0, 0)):
+        raise ValueError("a packet of regions only says nothing of pixels; see `stripped_stream`")
 
 
 def route_stream(packet: StreamPacket, tasks: Collection[int]) -> StreamPacket:
@@ -327,6 +334,22 @@ def route_stream(packet: StreamPacket, tasks: Collection[int]) -> StreamPacket:
             for sighting in packet.sightings
             if labels(sighting.labels)
         ),
+    )
+
+
+def stripped_stream(packet: StreamPacket) -> StreamPacket:
+    """The packet without anything of the picture: where tracks are, what they are, and every event stay.
+
+    Of plates only their clocks and sizes are left, by which capture times are told.
+    """
+    replace = dataclasses.replace
+    return replace(
+        packet,
+        plates=tuple(plate.bare() for plate in packet.plates),
+        view=(0, 0),
+        keys=tuple(replace(key, atom=None) for key in packet.keys),
+        moves=tuple(replace(move, atom=None, source=None, shown=None) for move in packet.moves),
+        regions_only=True,
     )
 
 

@@ -55,12 +55,13 @@ class Absence:
 
 @dataclass(frozen=True, slots=True)
 class HeldPlate:
-    """A plate that is there."""
+    """A plate that is there. Of a bare one, or one with a bare parent, only size and clock are known."""
 
     width: int
     height: int
     depth: int
     clock: Clock
+    bare: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,7 @@ class Track:
         own: the key's atom; None where the plate shows the object.
         refresh: the newest refresh that came.
         drawn: the frame of the atom that is drawn (the key's or a refresh's); None for the plate.
+        bare: the key came in a packet of regions only, so what it shows is unknown.
     """
 
     key: Key
@@ -103,6 +105,7 @@ class Track:
     own: HeldAtom | None = None
     refresh: HeldAtom | None = None
     drawn: int | None = None
+    bare: bool = False
 
     @property
     def atom(self) -> HeldAtom | None:
@@ -125,9 +128,10 @@ class TaskState:
         tracks: by the key they refer to.
         plates: by id.
         plate_id: under the last frame; 0 for none.
-        plate_there: whether that plate is.
+        plate_there: whether that plate is, and not a bare one.
         tags: of the picture as a whole.
         sightings: regions of the last frame only.
+        regions_only: nothing of the last frame's picture was sent.
     """
 
     seq: int = -1
@@ -139,6 +143,7 @@ class TaskState:
     plate_there: bool = False
     tags: tuple[int, ...] = ()
     sightings: tuple[Region, ...] = ()
+    regions_only: bool = False
 
     def background(self) -> Provenance:
         """Where what no track covers in the last frame comes from. MISSING without a plate."""
@@ -150,7 +155,7 @@ class TaskState:
         if track is None or track.box is None:
             return Provenance.MISSING
         if track.drawn is None:
-            return self.background()
+            return Provenance.MISSING if track.bare else self.background()
         if track.atom is None or not track.atom.decodable:
             return Provenance.MISSING
         return Provenance.SENT if track.drawn == self.seq else Provenance.PROPAGATED

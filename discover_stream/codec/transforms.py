@@ -30,11 +30,14 @@ from compressai.models.utils import conv, deconv
 from torch import Tensor, nn
 from torch.nn import functional
 
-from discover_stream.codec.network import checkerboard
-
-Y_STRIDE = 16
-Z_STRIDE = 64
-Z_TO_Y = Z_STRIDE // Y_STRIDE
+from discover_stream.codec.network import (
+    ContextModel,
+    GainUnits,
+    analysis,
+    coarse_branch,
+    hyper_analysis,
+    hyper_synthesis,
+)
 
 
 @dataclass(frozen=True)
@@ -59,67 +62,15 @@ class TransformConfig:
             raise ValueError(f"groups {self.groups} must add up to y_channels={self.y_channels}")
 
 
-class MeanContext(nn.Module):
-    """Means of y' from psi, psi_r and what the atom has decoded so far (ELIC: uneven groups, two passes each).
-
-    Anchors of the checkerboard come first. The network of a group runs once per pass; it sees the features,
-    earlier groups, the group's anchors (zero in the first pass), the atom's mask, and which pass it is.
-    """
-
-    def __init__(self, config: TransformConfig) -> None:
-        super().__init__()
-        features = config.hyper_channels + config.reference_channels
-        nets = []
-        for index, size in enumerate(config.groups):
-            seen = features + sum(config.groups[: index + 1]) + 2
-            nets.append(
-                nn.Sequential(
-                    conv(seen, 128, kernel_size=3, stride=1),
-                    nn.ReLU(inplace=True),
-                    conv(128, 128, kernel_size=1, stride=1),
-                    nn.ReLU(inplace=True),
-                    conv(128, size, kernel_size=1, stride=1),
-                )
-            )
-        self.nets = nn.ModuleList(nets)
-
-    def means(self, group: int, features: Tensor, known: Tensor, mask: Tensor, second: bool) -> Tensor:
-        """Means of one group in one pass.
-
-        Args:
-            group: index of the channel group.
-            features: (B, hyper + reference, h, w) psi and psi_r of the atom's cells.
-            known: (B, channels up to and including this group, h, w) decoded y', zero where unknown.
-            mask: (B, 1, h, w) 1 for the atom's cells.
-            second: False for the anchors' pass, True for the others'.
-
-        Returns:
-            (B, size of the group, h, w).
-        """
-        which = torch.full_like(mask, float(second))
-        return cast(Tensor, self.nets[group](torch.cat([features, known * mask, mask, which], dim=1)))
-
-
-class Transforms(nn.Module):
+class Transforms(GainUnits):
     """All float networks of the codec."""
 
     def __init__(self, config: TransformConfig) -> None:
-        super().__init__()
+        super().__init__(config.qualities, config.y_channels)
         self.config = config
         stem, mid, wide = config.stem_channels, config.analysis_channels, config.wide_channels
         n, m, r = config.z_channels, config.y_channels, config.reference_channels
-        self.g_a = nn.Sequential(
-            conv(3, stem, kernel_size=5, stride=2),
-            nn.LeakyReLU(0.1, inplace=True),
-            conv(stem, mid, kernel_size=5, stride=2),
-            ResidualBottleneckBlock(mid, mid),
-            ResidualBottleneckBlock(mid, mid),
-            conv(mid, wide, kernel_size=5, stride=2),
-            ResidualBottleneckBlock(wide, wide),
-            ResidualBottleneckBlock(wide, wide),
-            ResidualBottleneckBlock(wide, wide),
-            conv(wide, m, kernel_size=5, stride=2),
-        )
+        self.g_a = analysis(stem, mid, wide, m)
         # The reference, from the VAE's 1/8 to 1/16. The channel of ones tells it from an absent one.
         self.g_r = nn.Sequential(
             conv(config.latent_channels + 1, 64, kernel_size=3, stride=1),
@@ -132,29 +83,10 @@ class Transforms(nn.Module):
             nn.LeakyReLU(0.1, inplace=True),
             conv(m, m, kernel_size=3, stride=1),
         )
-        self.h_a = nn.Sequential(
-            conv(m, 64, kernel_size=3, stride=1),
-            nn.ReLU(inplace=True),
-            conv(64, 64, kernel_size=5, stride=2),
-            nn.ReLU(inplace=True),
-            conv(64, n, kernel_size=5, stride=2),
-        )
-        self.h_s = nn.Sequential(
-            deconv(n, 64, kernel_size=5, stride=2),
-            nn.ReLU(inplace=True),
-            deconv(64, 96, kernel_size=5, stride=2),
-            nn.ReLU(inplace=True),
-            conv(96, config.hyper_channels, kernel_size=3, stride=1),
-        )
-        # DISCOVER's M: two transposed convolutions and one convolution.
-        self.coarse = nn.Sequential(
-            deconv(n, 64, kernel_size=5, stride=2),
-            nn.ReLU(inplace=True),
-            deconv(64, 64, kernel_size=5, stride=2),
-            nn.ReLU(inplace=True),
-            conv(64, 64, kernel_size=3, stride=1),
-        )
-        self.context = MeanContext(config)
+        self.h_a = hyper_analysis(m, n)
+        self.h_s = hyper_synthesis(n, config.hyper_channels)
+        self.coarse = coarse_branch(n)
+        self.context = ContextModel(config.groups, config.hyper_channels + r)
         s = config.synthesis_channels
         # ELIC's decoder without its last two layers: 1/16 to 1/8.
         self.g_s = nn.Sequential(
@@ -171,20 +103,8 @@ class Transforms(nn.Module):
             ResidualBottleneckBlock(wide, wide),
             conv(wide, config.latent_channels, kernel_size=3, stride=1),
         )
-        # Gain units: one learned log-gain per quality and channel, and one for the way back. The gain of z
-        # is one per channel: z says what is there, whatever the quality.
-        steps = torch.linspace(-1.2, 1.2, config.qualities).view(-1, 1).repeat(1, m)
-        self.log_gain = nn.Parameter(steps.clone())
-        self.log_ungain = nn.Parameter(-steps)
+        # One gain per channel of z: it says what is there, whatever the quality.
         self.log_z_gain = nn.Parameter(torch.zeros(n))
-
-    def gain(self, quality: Tensor) -> Tensor:
-        """(B,) qualities 1..8 -> (B, M, 1, 1) factors from y to y'."""
-        return self.log_gain[quality - 1].exp()[:, :, None, None]
-
-    def ungain(self, quality: Tensor) -> Tensor:
-        """(B,) qualities 1..8 -> (B, M, 1, 1) factors from y' to y."""
-        return self.log_ungain[quality - 1].exp()[:, :, None, None]
 
     def with_flag(self, reference: Tensor, present: Tensor) -> Tensor:
         """A reference latent (B, L, 2h, 2w), zero where `present` (B,) is 0, with a channel that says so."""
@@ -230,6 +150,3 @@ class Transforms(nn.Module):
         """
         features = self.g_s(torch.cat([scaled * mask, mask, coarse, psi_r], dim=1))
         return cast(Tensor, flagged[:, :-1] + self.head(torch.cat([features, flagged], dim=1)))
-
-
-__all__ = ["Z_TO_Y", "MeanContext", "TransformConfig", "Transforms", "checkerboard"]

@@ -9,7 +9,20 @@ import numpy as np
 from discover_stream.codec.atoms import cell_grid
 from discover_stream.codec.packet import MAX_LABEL, MAX_TRACK, Packet, PacketAtom, PacketRegion, packet_bytes
 from discover_stream.codec.plates import Clock, Plate, PlateCoding, Tone, Warp
-from discover_stream.codec.records import Atom, Cells, Delta, End, Key, Move, QuarterBox, Ref, Sighting, Speed, Window
+from discover_stream.codec.records import (
+    Atom,
+    AtomCoding,
+    Cells,
+    Delta,
+    End,
+    Key,
+    Move,
+    QuarterBox,
+    Ref,
+    Sighting,
+    Speed,
+    Window,
+)
 from discover_stream.codec.stream_coding import stream_packet_bytes
 from discover_stream.codec.stream_packet import GapReason, LostFrames, StreamPacket
 from discover_stream.types import Box
@@ -38,6 +51,14 @@ STILL = {
     "still-one-task": Packet(
         b"xyz", 8, 2**56 - 1, 2**14 - 1, 2**64 - 1, 8192, 4096, (65535,),
         (PacketRegion(Box(0, 0, 8192, 4096), 63, 1, ((0, 0),)),), bytes(200), (PacketAtom((0,), bytes(range(130))),),
+    ),
+    "still-tags": Packet(
+        b"abc", 4, 300, 2, 1, 64, 48, (17, 4711), (), b"coarse", (PacketAtom((1,), b"x"),),
+        tags=((0, ()), (1, (0, 3, 100))),
+    ),
+    "still-regions-only": Packet(
+        b"abc", 4, 300, 2, 1, 64, 48, (17, 4711), (PacketRegion(Box(0, 0, 64, 48), 50, 7, ((0, 3), (1, 90))),), b"", (),
+        tags=((1, (5,)),), regions_only=True,
     ),
 }  # fmt: skip
 
@@ -93,6 +114,23 @@ STREAM = {
         ),
         keys=(Key(0, 9, _CAR, 1, ((0, 1),)),),
         sightings=(Sighting(Box(10, 20, 640, 352), 63, 0, ((1, 0),)), Sighting(Box(0, 0, 1, 1), 0, 8, ((0, 2),))),
+    ),
+    "stream-regions-only": StreamPacket(
+        b"abc", 300_125, 3, 44, 300_100, (4711,), base=300_124, plated=(0,), drift=0,
+        plates=(Plate(43, 640, 352, (0,), _CLOCK), Plate(44, 640, 352, (0,), None, 43, 1)),
+        keys=(Key(0, 7, _CAR, 50, ((0, 5),)),), regions_only=True,
+    ),
+    "stream-av1": StreamPacket(
+        b"abc", 300_130, 3, 42, 300_100, (4711,), base=300_129, plated=(0,), drift=0,
+        moves=(
+            Move(Ref(300_120, 1), (0,), _VAN,
+                 atom=Atom(Window.around(_VAN, 2), None, 0, False, True, b"residual", AtomCoding.AV1, 2)),
+        ),
+        keys=(
+            Key(0, 7, _CAR, 50, ((0, 5),), atom=Atom(Window.around(_CAR, -1), None, 2, True, True, b"coarse", zoom=-1)),
+            Key(1, 8, _VAN, 50, ((0, 5),),
+                atom=Atom(_VAN_WINDOW, _cells(2, 3, (1, 2)), 0, False, False, b"samples", AtomCoding.AV1, 1)),
+        ),
     ),
     "stream-ends": StreamPacket(
         b"abc", 300_121, 3, 0, 300_100, (17, 4711), base=300_119, capture_us=1, stopped=(1,),

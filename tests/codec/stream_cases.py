@@ -13,6 +13,7 @@ from discover_stream.codec.records import (
     MAX_LIFT,
     MAX_SLOT,
     Atom,
+    AtomCoding,
     Cells,
     Delta,
     End,
@@ -24,7 +25,14 @@ from discover_stream.codec.records import (
     Speed,
     Window,
 )
-from discover_stream.codec.stream_packet import GapReason, LostFrames, StreamPacket, needs_size, needs_time
+from discover_stream.codec.stream_packet import (
+    GapReason,
+    LostFrames,
+    StreamPacket,
+    needs_size,
+    needs_time,
+    stripped_stream,
+)
 from discover_stream.types import Box
 
 
@@ -63,19 +71,24 @@ def labels(random: Random, tasks: int) -> tuple[tuple[int, int], ...]:
 
 
 def atom(random: Random, around: QuarterBox, members: tuple[int, ...], plated: tuple[int, ...]) -> Atom:
-    window = Window.around(around)
+    zoom = random.choice((0, 0, -1, 1, 2))
+    window = Window.around(around, zoom)
     if random.random() < 0.4:
         window = Window(
             window.x + signed(random, 99), window.y + signed(random, 99), random.randint(1, 9), random.randint(1, 9)
         )
     holes = cells(random, window.rows, window.columns) if window.rows * window.columns < 200 else None
+    coding = random.choice(tuple(AtomCoding))
+    latent = coding == AtomCoding.LATENT
     return Atom(
         window,
         holes if random.random() < 0.5 else None,
-        random.randint(1, 8),
-        random.random() < 0.5,
+        random.randint(1, 8) if latent else 0,
+        latent and random.random() < 0.5,
         set(members) <= set(plated) and random.random() < 0.5,
         random.randbytes(size_of_any(random, 300)),
+        coding,
+        zoom,
     )
 
 
@@ -145,6 +158,12 @@ def refs(random: Random, seq: int, oldest: int) -> list[Ref]:
 
 def random_packet(random: Random, most_tasks: int = 5) -> StreamPacket:
     """Any packet: every record and every optional part occurs."""
+    packet = packet_with_pixels(random, most_tasks)
+    return stripped_stream(packet) if random.random() < 0.2 else packet
+
+
+def packet_with_pixels(random: Random, most_tasks: int = 5) -> StreamPacket:
+    """Any packet that is not of regions only."""
     count = random.choice((1, 1, random.randint(0, most_tasks)))
     tasks = tuple(sorted(random.sample(range(2**16), count)))
     seq = size_of_any(random, 2**56 - 1)

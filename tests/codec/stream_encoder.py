@@ -14,7 +14,7 @@ from random import Random
 from discover_stream.codec.plates import Clock, Plate, Tone
 from discover_stream.codec.records import STILL, Atom, Delta, End, Key, Move, QuarterBox, Ref, Speed, Window
 from discover_stream.codec.stream_apply import apply
-from discover_stream.codec.stream_packet import StreamPacket
+from discover_stream.codec.stream_packet import MAX_PLATES, StreamPacket
 from discover_stream.codec.stream_state import Step, StreamState, TaskState
 from discover_stream.types import Region
 
@@ -287,8 +287,18 @@ def check_against(encoder: Encoder, task: int, state: TaskState) -> None:
 
 def plates_alone(plates: dict[int, Plate]) -> StreamPacket:
     return StreamPacket(
-        b"abc", 0, 0, 0, 0, (), capture_us=0, size=(64, 48), plates=tuple(plates[number] for number in sorted(plates))
+        b"abc", 0, 0, 0, 0, (), capture_us=0, size=(64, 48), plates=tuple(plates[number] for number in sorted(plates)),
+        regions_only=any(plate.is_bare for plate in plates.values()),
     )  # fmt: skip
+
+
+def holding(plates: dict[int, Plate]) -> StreamState:
+    """The state of a decoder that has got these plates and nothing else."""
+    state, numbers = StreamState(), sorted(plates)
+    for first in range(0, len(numbers), MAX_PLATES):
+        few = {number: plates[number] for number in numbers[first : first + MAX_PLATES]}
+        state = apply(state, plates_alone(few)).state
+    return state
 
 
 BOX = QuarterBox(40, 40, 64, 64)
@@ -304,4 +314,4 @@ def after(first: StreamPacket, seq: int, **changes: object) -> StreamPacket:
 
 def with_plate(seed: int = 0) -> StreamState:
     plate = next(plate for plate in stream(seed)[2].values() if plate.clock)
-    return apply(StreamState(), plates_alone({7: dataclasses.replace(plate, plate_id=7)})).state
+    return holding({7: dataclasses.replace(plate, plate_id=7)})

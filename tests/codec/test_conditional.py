@@ -5,54 +5,38 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conditional_cases import conditional_atom, write_random_conditional
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from discover_stream.codec.conditional import (
     AtomShape,
     Known,
+    decode_symbols,
     decode_y,
     decode_z,
+    decode_zs,
+    encode_symbols,
     encode_y,
     encode_z,
+    encode_zs,
     rebuild,
-    z_shape,
 )
 from discover_stream.codec.conditional_model import ConditionalModel, load_conditional
+from discover_stream.codec.entropy import SymbolWriter
 from discover_stream.codec.transforms import TransformConfig
-from discover_stream.training.conditional import TrainableConditional
-from discover_stream.training.export import export_conditional
-from discover_stream.types import BitstreamError, InputError
-
-CONFIG = TransformConfig(
-    stem_channels=8,
-    analysis_channels=8,
-    wide_channels=8,
-    y_channels=12,
-    z_channels=6,
-    groups=(4, 8),
-    hyper_channels=16,
-    reference_channels=8,
-    synthesis_channels=16,
-)
+from discover_stream.types import BitstreamError, Image, InputError
 
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(5)
-    codec = TrainableConditional(CONFIG)
-    with torch.no_grad():
-        codec.scales.third.weight.mul_(20)
-        for pair in codec.scales.context.values():
-            pair["out"].weight.normal_(0, 0.5)  # type: ignore[index]
-    path = tmp_path_factory.mktemp("codec") / "codec.safetensors"
-    export_conditional(codec, path, latent_space="test")
-    return path
+    return write_random_conditional(tmp_path_factory.mktemp("codec"), 5)
 
 
 @pytest.fixture(scope="module")
@@ -60,22 +44,11 @@ def model(file: Path) -> ConditionalModel:
     return load_conditional(file)
 
 
-def random_atom(model: ConditionalModel, seed: int, rows: int, columns: int) -> tuple[Known, AtomShape, torch.Tensor]:
-    random = np.random.default_rng(seed)
-    mask = random.random((4 * rows, 4 * columns)) < random.uniform(0.1, 1)
-    shape = AtomShape(mask, int(random.integers(1, 9)), int(random.integers(0, 3)), *random.integers(0, 2, 2))
-    z = np.rint(random.normal(0, 3, z_shape(model, mask))).astype(np.int64) * int(random.integers(0, 2))
-    present = torch.tensor([min(1, shape.kind)])
-    reference = torch.from_numpy(random.normal(0, 1, (1, 16, 8 * rows, 8 * columns))).float()
-    y = torch.from_numpy(random.normal(0, random.uniform(0.1, 30), (1, 12, 4 * rows, 4 * columns))).float()
-    return Known(z, model.network.with_flag(reference, present)), shape, y
-
-
 @torch.inference_mode()
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 3))
 def test_atoms_come_back_exactly(model: ConditionalModel, seed: int, rows: int, columns: int) -> None:
-    known, shape, y = random_atom(model, seed, rows, columns)
+    known, shape, y = conditional_atom(model, seed, rows, columns)
     string, symbols = encode_y(model, known, shape, y)
     assert np.array_equal(decode_y(model, known, shape, string), symbols)
     assert not symbols[:, ~shape.mask].any()
@@ -83,9 +56,78 @@ def test_atoms_come_back_exactly(model: ConditionalModel, seed: int, rows: int, 
 
 
 @torch.inference_mode()
+@settings(max_examples=15, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 3)), max_size=5))
+def test_atoms_of_many_frames_at_once_are_those_of_one_by_one(
+    model: ConditionalModel, drawn: list[tuple[int, int, int]]
+) -> None:
+    cases = [conditional_atom(model, *one) for one in drawn]
+    atoms = [(known, shape) for known, shape, _ in cases]
+    alone = [encode_y(model, *case) for case in cases]
+    strings = [string for string, _ in alone]
+    assert encode_symbols(model, atoms, [symbols for _, symbols in alone]) == strings
+    found = decode_symbols(model, atoms, strings)
+    assert all(np.array_equal(numbers, symbols) for numbers, (_, symbols) in zip(found, alone, strict=True))
+    zs = [known.z for known, _ in atoms]
+    z_strings = encode_zs(model, zs)
+    assert z_strings == [encode_z(model, z) for z in zs]
+    assert all(map(np.array_equal, decode_zs(model, z_strings, [z.shape for z in zs]), zs))  # type: ignore[misc]
+
+
+@torch.inference_mode()
+def test_strings_are_what_the_exact_branch_says_of_each_atom_by_itself(model: ConditionalModel) -> None:
+    """The table of every symbol, found again from grids, pass by pass, without rows shared by atoms."""
+    known, shape, y = conditional_atom(model, 31, 2, 3)
+    string, symbols = encode_y(model, known, shape, y)
+    base = model.scales.base(known.z, shape.quality, shape.kind)
+    colour = np.add.outer(np.arange(8) + shape.top, np.arange(12) + shape.left) % 2
+    writer = SymbolWriter(model.y_coder)
+    for group, (start, stop) in enumerate(((0, 4), (4, 12))):
+        for second in (False, True):
+            sizes = np.abs(symbols[: stop if second else start])
+            if second:
+                sizes[start:, colour == 1] = 0
+            cells = shape.mask & (colour == second)
+            index = model.scales.indices(base, group, second, sizes)[:, cells]
+            writer.put(symbols[start:stop, cells].ravel(), index.ravel(), [index.size])
+    assert writer.strings() == [string]
+
+
+@torch.inference_mode()
+def test_the_widths_of_sd21_take_the_same_path(tmp_path: Path, picture_of: Callable[[int, int, int], Image]) -> None:
+    """N and M of ELIC as CompressAI has it, five groups of channels."""
+    wide = TransformConfig(
+        stem_channels=192,
+        analysis_channels=192,
+        wide_channels=192,
+        y_channels=320,
+        z_channels=192,
+        groups=(16, 16, 32, 64, 192),
+        hyper_channels=384,
+        synthesis_channels=192,
+        latent_channels=4,
+    )
+    model = load_conditional(write_random_conditional(tmp_path, 3, wide))
+    picture = torch.from_numpy(picture_of(64, 128, 3)).permute(2, 0, 1)[None].float() / 255
+    reference = model.network.with_flag(torch.zeros(1, 4, 8, 16), torch.tensor([0]))
+    y, z = model.network.analyse(picture, model.network.reference_features(reference))
+    y, numbers = y * (8 / y.std()), (z * (3 / z.std()))[0].round().numpy().astype(np.int64)
+    known = Known(decode_z(model, encode_z(model, numbers), numbers.shape), reference)
+    assert np.array_equal(known.z, numbers)
+    left = np.zeros((4, 8), dtype=bool)
+    left[1:, :5] = True
+    atoms = [(known, AtomShape(left, 3, 0)), (known, AtomShape(~left, 8, 0))]
+    alone = [encode_y(model, *atom, y) for atom in atoms]
+    assert min(np.unique(symbols).size for _, symbols in alone) > 10
+    found = decode_symbols(model, atoms, [string for string, _ in alone])
+    assert all(np.array_equal(numbers, symbols) for numbers, (_, symbols) in zip(found, alone, strict=True))
+    assert rebuild(model, *atoms[0], found[0]).shape == (1, 4, 8, 16)
+
+
+@torch.inference_mode()
 def test_symbols_do_not_depend_on_floats_of_the_decoder(model: ConditionalModel) -> None:
     """A reference that is a little off, as on another machine, moves pixels a little and no symbol at all."""
-    known, shape, y = random_atom(model, 7, 2, 2)
+    known, shape, y = conditional_atom(model, 7, 2, 2)
     shape = AtomShape(shape.mask, 4, 1)
     reference = torch.randn(1, 16, 16, 16)
     present = torch.tensor([1])
@@ -100,7 +142,7 @@ def test_symbols_do_not_depend_on_floats_of_the_decoder(model: ConditionalModel)
 
 @torch.inference_mode()
 def test_cells_outside_the_mask_leave_no_trace(model: ConditionalModel) -> None:
-    known, shape, y = random_atom(model, 11, 2, 2)
+    known, shape, y = conditional_atom(model, 11, 2, 2)
     soiled = y + 90 * torch.from_numpy(~shape.mask).float()
     assert encode_y(model, known, shape, y)[0] == encode_y(model, known, shape, soiled)[0]
 
@@ -108,7 +150,7 @@ def test_cells_outside_the_mask_leave_no_trace(model: ConditionalModel) -> None:
 @torch.inference_mode()
 def test_tables_follow_from_symbols_already_decoded(model: ConditionalModel) -> None:
     """With context, a string of large symbols is shorter than tables from z alone would make it."""
-    known, shape, y = random_atom(model, 3, 2, 2)
+    known, shape, y = conditional_atom(model, 3, 2, 2)
     _, symbols = encode_y(model, known, shape, y)
     first = model.scales.indices(model.scales.base(known.z, shape.quality, shape.kind), 1, True, np.zeros((12, 8, 8)))
     second = model.scales.indices(model.scales.base(known.z, shape.quality, shape.kind), 1, True, np.abs(symbols))
@@ -121,7 +163,7 @@ def test_tables_follow_from_symbols_already_decoded(model: ConditionalModel) -> 
 def test_damaged_strings_raise_one_error_or_decode_to_other_symbols(
     model: ConditionalModel, seed: int, data: st.DataObject
 ) -> None:
-    known, shape, y = random_atom(model, seed, 1, 2)
+    known, shape, y = conditional_atom(model, seed, 1, 2)
     string, symbols = encode_y(model, known, shape, y)
     if not string:
         return
@@ -136,7 +178,7 @@ def test_damaged_strings_raise_one_error_or_decode_to_other_symbols(
 
 
 def test_every_sequence_of_symbols_has_one_string(model: ConditionalModel) -> None:
-    known, shape, y = random_atom(model, 2, 2, 1)
+    known, shape, y = conditional_atom(model, 2, 2, 1)
     with torch.inference_mode():
         string, symbols = encode_y(model, known, shape, y)
     with pytest.raises(BitstreamError, match="not the coding"):
@@ -153,7 +195,7 @@ def test_every_sequence_of_symbols_has_one_string(model: ConditionalModel) -> No
 def test_a_fresh_process_with_two_threads_finds_the_same_symbols(
     model: ConditionalModel, file: Path, tmp_path: Path
 ) -> None:
-    known, shape, y = random_atom(model, 21, 3, 3)
+    known, shape, y = conditional_atom(model, 21, 3, 3)
     with torch.inference_mode():
         string, symbols = encode_y(model, known, shape, y)
     np.savez(tmp_path / "atom.npz", z=known.z, reference=known.reference.numpy(), mask=shape.mask)

@@ -1,5 +1,6 @@
 """The `.dsv` file: what was written is read, every byte is accounted for, every damage is noticed."""
 
+import dataclasses
 import random
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stream_film import FIRST_PLATE, film
 
+from discover_stream.codec.any_packet import AnyPacket
 from discover_stream.codec.bits import varint
 from discover_stream.codec.container import (
     DsvFramer,
@@ -31,7 +34,9 @@ from discover_stream.codec.packet import (
     parse_packet,
     route,
 )
+from discover_stream.codec.records import Key, QuarterBox
 from discover_stream.codec.stream import MAX_BODY, MAX_HEADER, checksum, header_bytes
+from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.types import BitstreamError, Box, InputError
 
 MODEL = b"\x01\x02\x03"
@@ -83,9 +88,9 @@ def small_file(folder: Path, frames: int = 3) -> tuple[Path, list[Packet]]:
     return path, packets
 
 
-def read_until_error(path: Path) -> tuple[list[Packet], str | None]:
+def read_until_error(path: Path) -> tuple[list[AnyPacket], str | None]:
     """What a file delivers, and the error that ends it."""
-    delivered: list[Packet] = []
+    delivered: list[AnyPacket] = []
     try:
         with DsvReader(path) as reader:
             for record in reader:
@@ -177,7 +182,7 @@ def test_the_framer_makes_exactly_the_file(tmp_path: Path) -> None:
     assert framer.size.total == len(data)
 
 
-def flipped(path: Path, good: bytes, offset: int, flip: int) -> tuple[list[Packet], str | None]:
+def flipped(path: Path, good: bytes, offset: int, flip: int) -> tuple[list[AnyPacket], str | None]:
     """What the file delivers while one of its bytes is another."""
     with path.open("r+b", buffering=0) as file:
         file.seek(offset)
@@ -315,7 +320,7 @@ def test_a_write_that_fails_half_way_keeps_the_frames_before_it(tmp_path: Path) 
     path = tmp_path / "limited.dsv"
     script = f"""
 import resource, sys
-sys.path.insert(0, {str(Path(__file__).parent)!r})
+sys.path[:0] = [{str(Path(__file__).parent)!r}, {str(Path(__file__).parents[1])!r}]
 from test_container import DsvWriter, InputError, make_info, make_packet
 from pathlib import Path
 resource.setrlimit(resource.RLIMIT_FSIZE, (3000, 3000))
@@ -497,3 +502,68 @@ def test_missing_files_folders_and_other_files_are_told_apart(tmp_path: Path) ->
     other.write_bytes(b"DSV\x09")
     with pytest.raises(BitstreamError, match="format version 9"):
         DsvReader(other)
+
+
+def film_info() -> tuple[StreamInfo, tuple[StreamPacket, ...]]:
+    """A stream of stream mode."""
+    info = make_info()
+    order = sorted(info.keys.values())
+    return info, film((order[0], order[1]), info.model)
+
+
+def film_file(folder: Path) -> tuple[Path, list[AnyPacket]]:
+    """Plates alone, frames of stream mode, and one of still mode at the end."""
+    info, packets = film_info()
+    plate = dataclasses.replace(FIRST_PLATE, members=())
+    alone = StreamPacket(info.model, 0, 0, 0, 0, (), capture_us=0, size=(64, 48), plates=(plate,))
+    sent: list[AnyPacket] = [alone, *packets]
+    sent.append(make_packet(20, info))
+    path = folder / "film.dsv"
+    with DsvWriter(path, info) as writer:
+        for packet in sent:
+            writer.write(packet)
+    assert writer.size.total == path.stat().st_size
+    assert writer.size.plates == 2 * 200
+    return path, sent
+
+
+def test_packets_of_both_modes_are_in_one_file(tmp_path: Path) -> None:
+    path, sent = film_file(tmp_path)
+    assert read_until_error(path) == (sent, None)
+
+
+def test_a_cut_file_of_stream_mode_keeps_its_whole_packets(tmp_path: Path) -> None:
+    path, sent = film_file(tmp_path)
+    good, ends, cut = path.read_bytes(), record_ends(path), tmp_path / "cut.dsv"
+    for length in range(0, len(good), 3):
+        cut.write_bytes(good[:length])
+        delivered, error = read_until_error(cut)
+        assert error is not None
+        assert delivered == sent[: sum(end <= length for end in ends)]
+    for offset in range(ends[0], len(good), 7):
+        delivered, error = flipped(path, good, offset, 1 << offset % 8)
+        assert error is not None
+        assert delivered == sent[: sum(end <= offset for end in ends)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"model": b"xyz"}, "made with model"),
+        ({"tasks": (1, 2)}, "none of the stream's tasks"),
+        ({"plates": (dataclasses.replace(FIRST_PLATE, width=80),)}, "a frame of 80x48"),
+        ({"plated": (0,), "capture_us": 1, "size": (64, 64)}, "a frame of 64x64"),
+        ({"keys": (Key(0, 1, QuarterBox(0, 0, 4, 4), 1, ((0, 3),)),)}, "label 3 is beyond"),
+        ({"tags": ((0, (0, 7)),)}, "label 7 is beyond"),
+    ],
+)
+def test_stream_packets_that_do_not_belong_are_not_written(changes: dict[str, object], reason: str) -> None:
+    info, packets = film_info()
+    framer = DsvFramer(info)
+    framer.header()
+    packet = dataclasses.replace(packets[0], keys=(), plates=())
+    with pytest.raises(BitstreamError, match=reason):
+        framer.record(dataclasses.replace(packet, **changes))  # type: ignore[arg-type]
+    framer.record(packet)
+    with pytest.raises(BitstreamError, match="frames must ascend"):
+        framer.record(packet)

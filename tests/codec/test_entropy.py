@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discover_stream.codec.entropy import LIMIT, SymbolCoder, SymbolTables
+from discover_stream.codec.entropy import LIMIT, SymbolCoder, SymbolReader, SymbolTables, SymbolWriter
 from discover_stream.types import BitstreamError
 
 
@@ -47,6 +47,48 @@ def test_symbols_come_back_whatever_their_tables(drawn: list[tuple[int, int]]) -
     data = CODER.encode(symbols, tables)
     assert not data.endswith(b"\0")
     assert np.array_equal(CODER.decode(data, tables), symbols)
+
+
+@given(st.lists(pairs, max_size=6))
+@settings(max_examples=60)
+def test_many_strings_at_once_are_those_of_one_by_one(drawn: list[list[tuple[int, int]]]) -> None:
+    symbols = [np.array([symbol for symbol, _ in one], dtype=np.int64) for one in drawn]
+    tables = [np.array([table for _, table in one], dtype=np.uint8) for one in drawn]
+    strings = CODER.encode_all(symbols, tables)
+    assert strings == [CODER.encode(*pair) for pair in zip(symbols, tables, strict=True)]
+    found = CODER.decode_all(strings, tables)
+    assert len(found) == len(symbols)
+    assert all(np.array_equal(*pair) for pair in zip(found, symbols, strict=True))
+
+
+@given(st.lists(st.tuples(pairs, pairs), min_size=1, max_size=4), st.integers(0, 3), st.binary(min_size=1, max_size=3))
+@settings(max_examples=40)
+def test_strings_in_parts_and_one_damaged_string_among_them(
+    drawn: list[tuple[list[tuple[int, int]], list[tuple[int, int]]]], damaged: int, more: bytes
+) -> None:
+    """Escapes follow the part they belong to, not the whole string; damage to one string is found."""
+    parts = [
+        (
+            np.array([symbol for one in drawn for symbol, _ in one[part]], dtype=np.int64),
+            np.array([table for one in drawn for _, table in one[part]], dtype=np.uint8),
+            [len(one[part]) for one in drawn],
+        )
+        for part in (0, 1)
+    ]
+    writer = SymbolWriter(CODER, len(drawn))
+    for symbols, tables, counts in parts:
+        writer.put(symbols, tables, counts)
+    strings = writer.strings()
+    reader = SymbolReader(CODER, strings)
+    for symbols, tables, counts in parts:
+        assert np.array_equal(reader.take(tables, counts), symbols)
+    reader.finish()
+    strings[damaged % len(strings)] += more
+    reader = SymbolReader(CODER, strings)
+    with pytest.raises(BitstreamError):  # noqa: PT012
+        for _, tables, counts in parts:
+            reader.take(tables, counts)
+        reader.finish()
 
 
 @given(pairs, st.integers(0, 2**32))

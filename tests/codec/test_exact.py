@@ -198,3 +198,23 @@ def test_the_scales_of_the_table_are_geometric() -> None:
     assert table[0] == pytest.approx(SCALE_SMALLEST)
     assert table[-1] == pytest.approx(SCALE_LARGEST)
     assert np.allclose(np.diff(np.log(table)), np.log(table[1] / table[0]))
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 3), st.integers(1, 8)),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_frames_of_several_cameras_at_once_get_the_indices_of_one_by_one(
+    drawn: list[tuple[int, int, int, int]],
+) -> None:
+    """Also where z is zero in places: such neighbourhoods are computed once for all frames."""
+    exact = ExactScales(export_branch(random_branch(4)))
+    frames = [random_symbols(seed, rows, columns, (12.0, 0.3, 0.0)[seed % 3]) for seed, rows, columns, _ in drawn]
+    qualities = [quality for *_, quality in drawn]
+    found = exact.indices_all(frames, qualities)
+    for frame, quality, index in zip(frames, qualities, found, strict=True):
+        assert np.array_equal(index, by_integers(export_branch(random_branch(4)), frame, quality))

@@ -78,6 +78,31 @@ def test_indices_are_what_integers_give(seed: int, which: tuple[int, bool], spre
         assert found[:, row, column].tolist() == by_integers(weights, cell, group, second, own, around)
 
 
+@settings(max_examples=12, deadline=None)
+@given(st.integers(0, 2**31))
+def test_z_of_several_atoms_say_the_same_together(seed: int) -> None:
+    exact = ExactContextScales(export_scales(random_scales(seed)), CONFIG.groups)
+    random = np.random.default_rng(seed)
+    zs = [np.rint(random.normal(0, spread, (3, *random.integers(1, 4, 2)))).astype(np.int64) for spread in (9, 0, 0.3)]
+    rows, own = exact.base_rows(zs)
+    start = 0
+    for z in zs:
+        count = z.shape[1] * z.shape[2]
+        cells = rows[own[start : start + count]].reshape(*z.shape[1:], 4, 4, 5) + exact.bias(2, 1)
+        start += count
+        assert np.array_equal(cells.transpose(4, 0, 2, 1, 3).reshape(5, z.shape[1] * 4, -1), exact.base(z, 2, 1))
+
+
+def test_own_symbols_that_are_yet_to_come_may_be_left_out() -> None:
+    exact = ExactContextScales(export_scales(random_scales(1)), CONFIG.groups)
+    random = np.random.default_rng(1)
+    base = np.floor(random.normal(20, 8, (50, 3)) * 2.0**20)
+    features = random.integers(0, 16, (50, 10)).astype(np.float64)
+    features[:, 2:5] = 0
+    full = exact.indices_of_rows(base, 1, True, features)
+    assert np.array_equal(exact.indices_of_rows(base, 1, True, np.delete(features, np.s_[2:5], axis=1)), full)
+
+
 @torch.no_grad()
 def test_the_float_branch_agrees_but_for_rounding() -> None:
     """What is trained is what is used: indices differ by a step here and there, never by more."""

@@ -14,10 +14,13 @@ from discover_stream.codec.bits import BitWriter
 from discover_stream.codec.latent import (
     CoarseState,
     coarse_state,
+    coarse_states,
     decode_atom_mask,
     decode_atom_symbols,
+    decode_atoms_symbols,
     decode_coarse,
     encode_atom,
+    encode_atoms,
     encode_coarse,
     rebuild_atom,
     window_of,
@@ -247,3 +250,26 @@ def test_any_string_behind_a_mask_decodes_to_finite_values_or_is_refused(
     except BitstreamError:
         return
     assert bool(rebuild_atom(codec, coarse, symbols, mask)[1].isfinite().all())
+
+
+def test_atoms_of_a_frame_at_once_are_those_of_one_by_one(codec: CodecModel) -> None:
+    coarse = coarse_of(codec, 5, 2, 3)
+    target = random_target(codec, 5, coarse)
+    masks = [random_mask(seed, 8, 12) for seed in range(6)]
+    payloads = encode_atoms(codec, coarse, target, masks)
+    assert payloads == [encode_atom(codec, coarse, target, mask) for mask in masks]
+    strings = [decode_atom_mask(payload, 8, 12)[1] for payload in payloads]
+    found = decode_atoms_symbols(codec, coarse, strings, masks)
+    for symbols, string, mask in zip(found, strings, masks, strict=True):
+        assert np.array_equal(symbols, decode_atom_symbols(codec, coarse, string, mask))
+    assert encode_atoms(codec, coarse, target, []) == []
+    assert decode_atoms_symbols(codec, coarse, [], []) == []
+
+
+def test_coarse_states_of_several_cameras_are_those_of_one_by_one(codec: CodecModel) -> None:
+    frames = [random_z(codec, seed, rows, columns) for seed, rows, columns in ((1, 1, 1), (2, 2, 3), (3, 4, 1))]
+    for state, symbols, quality in zip(coarse_states(codec, frames, [1, 8, 4]), frames, (1, 8, 4), strict=True):
+        alone = coarse_state(codec, symbols, quality)
+        assert np.array_equal(state.indices, alone.indices)
+        assert torch.equal(state.psi, alone.psi)
+        assert torch.equal(state.z_hat, alone.z_hat)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from discover_stream.codec.bits import BitWriter
 from discover_stream.codec.packet import (
     HEADER_LIMIT,
     MAX_ATOMS,
@@ -24,6 +25,7 @@ from discover_stream.codec.packet import (
     packet_size,
     parse_packet,
     route,
+    stripped,
     task_key,
     whole_pixels,
 )
@@ -36,7 +38,8 @@ def packets(draw: st.DrawFn, most_tasks: int = 6, most_bytes: int = 40) -> Packe
     assume(width * height <= MAX_PIXELS)
     tasks = tuple(sorted(draw(st.sets(st.integers(0, 2**16 - 1), max_size=most_tasks))))
     payload = st.binary(max_size=most_bytes)
-    regions, atoms = [], []
+    regions, atoms, tags = [], [], ()
+    regions_only = draw(st.booleans())
     if tasks:
         members = st.sets(st.integers(0, len(tasks) - 1), min_size=1).map(lambda chosen: tuple(sorted(chosen)))
         for _ in range(draw(st.integers(0, 4))):
@@ -46,7 +49,10 @@ def packets(draw: st.DrawFn, most_tasks: int = 6, most_bytes: int = 40) -> Packe
             labels = tuple((task, draw(label)) for task in draw(members))
             track = draw(st.one_of(st.integers(0, 99), st.integers(0, MAX_TRACK)))
             regions.append(PacketRegion(Box(x0, y0, x1, y1), draw(st.integers(0, 63)), track, labels))
-        atoms = draw(st.lists(st.builds(PacketAtom, members, payload), max_size=5))
+        atoms = [] if regions_only else draw(st.lists(st.builds(PacketAtom, members, payload), max_size=5))
+        tagged = draw(st.sets(st.integers(0, len(tasks) - 1)))
+        listed = st.sets(st.one_of(st.integers(0, 120), st.integers(0, MAX_LABEL)), max_size=6)
+        tags = tuple((task, tuple(sorted(draw(listed)))) for task in sorted(tagged))
     return Packet(
         model=draw(st.binary(min_size=3, max_size=3)),
         quality=draw(st.integers(1, 8)),
@@ -57,8 +63,10 @@ def packets(draw: st.DrawFn, most_tasks: int = 6, most_bytes: int = 40) -> Packe
         height=height,
         tasks=tasks,
         regions=tuple(regions),
-        coarse=draw(payload),
+        coarse=b"" if regions_only else draw(payload),
         atoms=tuple(atoms),
+        tags=tags,
+        regions_only=regions_only,
     )
 
 
@@ -121,6 +129,7 @@ def small_packet(**changes: object) -> Packet:
         ),
         coarse=b"coarse",
         atoms=(PacketAtom((0,), b"first"), PacketAtom((0, 1), b"second!"), PacketAtom((1,), b"")),
+        tags=((0, (0, 3, 90)),),
     )
     return dataclasses.replace(packet, **changes)  # type: ignore[arg-type]
 
@@ -213,12 +222,21 @@ def test_a_packet_beyond_its_bound_is_refused_by_both_sides() -> None:
         {"width": MAX_SIDE + 1},
         {"width": 0},
         {"model": b"four"},
-        {"tasks": tuple(range(64)), "regions": (), "atoms": ()},
-        {"tasks": (2**16,), "regions": (), "atoms": ()},
+        {"quality": 0},
+        {"quality": 9},
+        {"tasks": tuple(range(64)), "regions": (), "atoms": (), "tags": ()},
+        {"tasks": (2**16,), "regions": (), "atoms": (), "tags": ()},
+        {"tags": ((2, ()),)},
+        {"tags": ((1, (0,)), (0, (0,)))},
+        {"tags": ((0, (3, 3)),)},
+        {"tags": ((0, (MAX_LABEL + 1,)),)},
+        {"regions_only": True, "atoms": ()},
+        {"regions_only": True, "coarse": b""},
         {"regions": (PacketRegion(Box(0, 0, 1, 1), 64, 0, ((0, 0),)),)},
         {"regions": (PacketRegion(Box(0, 0, 1, 1), 0, MAX_TRACK + 1, ((0, 0),)),)},
         {"regions": (PacketRegion(Box(0, 0, 1, 1), 0, 0, ((0, MAX_LABEL + 1),)),)},
-        {"regions": (PacketRegion(Box(0, 0, 1024, 1), 0, 0, ((0, 0),)),)},
+        {"regions": (PacketRegion(Box(9, 0, 8, 1), 1, 1, ((0, 0),)),)},
+        {"regions": (PacketRegion(Box(1024, 0, 1024, 1), 0, 0, ((0, 0),)),)},
     ],
 )
 def test_a_field_that_does_not_fit_is_not_written(changes: dict[str, object]) -> None:
@@ -248,10 +266,10 @@ def test_foreign_bytes_versions_and_modes_are_told_apart() -> None:
         ({"tasks": (17, 17)}, "ascending"),
         ({"width": 8192, "height": 8192}, "pixels"),
         ({"width": 641, "regions": (PacketRegion(Box(0, 0, 642, 1), 1, 1, ((0, 0),)),)}, "outside"),
-        ({"regions": (PacketRegion(Box(9, 0, 8, 1), 1, 1, ((0, 0),)),)}, "outside"),
+        ({"regions": (PacketRegion(Box(0, 0, 1024, 1), 0, 0, ((0, 0),)),)}, "outside"),
         ({"regions": (PacketRegion(Box(0, 0, 8, 1), 1, 1, ()),)}, "no task"),
         ({"atoms": (PacketAtom((), b"x"),)}, "no task"),
-        ({"tasks": (), "regions": (), "atoms": (PacketAtom((), b"x"),)}, "no task"),
+        ({"tasks": (), "regions": (), "atoms": (PacketAtom((), b"x"),), "tags": ()}, "no task"),
     ],
 )
 def test_packets_that_contradict_themselves_are_refused(changes: dict[str, object], reason: str) -> None:
@@ -282,7 +300,9 @@ def test_routing_keeps_what_a_subscriber_wants_and_nothing_else(packet: Packet, 
         (region.box, region.score, region.track, {new_names[t]: label for t, label in region.labels})
         for region in routed.regions
     ] == labels
-    same = ("model", "quality", "seq", "incarnation", "capture_ns", "width", "height", "coarse")
+    expected_tags = {names[task]: listed for task, listed in packet.tags if names[task] in wanted}
+    assert {new_names[task]: listed for task, listed in routed.tags} == expected_tags
+    same = ("model", "quality", "seq", "incarnation", "capture_ns", "width", "height", "coarse", "regions_only")
     assert all(getattr(routed, name) == getattr(packet, name) for name in same)
     assert parse_packet(packet_bytes(routed)) == routed
 
@@ -307,6 +327,54 @@ def test_a_task_pays_for_its_own_atoms_only(packet: Packet, data: st.DataObject)
     size = packet_size(route(packet, {key}))
     assert size.atoms == sum(len(atom.payload) for atom in packet.atoms if position in atom.tasks)
     assert size.total <= packet_size(packet).total
+
+
+@settings(max_examples=40)
+@given(packets(), st.data())
+def test_stripping_leaves_regions_and_tags_and_commutes_with_routing(packet: Packet, data: st.DataObject) -> None:
+    bare = stripped(packet)
+    assert parse_packet(packet_bytes(bare)) == bare
+    assert stripped(bare) == bare
+    wanted = data.draw(st.sets(st.sampled_from(packet.tasks or (0,))))
+    assert route(bare, wanted) == stripped(route(packet, wanted))
+    same = ("model", "quality", "seq", "incarnation", "capture_ns", "width", "height", "tasks", "regions", "tags")
+    assert all(getattr(bare, name) == getattr(packet, name) for name in same)
+    size = packet_size(bare)
+    assert (size.coarse, size.atoms) == (0, 0)
+    assert size.framing == 1 + (size.side_information > 127) + (size.side_information > 2**14 - 1)
+    assert size.total <= packet_size(packet).total
+
+
+def test_regions_only_is_told_from_a_coarse_atom_of_no_bytes() -> None:
+    empty = small_packet(coarse=b"", atoms=())
+    bare = stripped(empty)
+    assert parse_packet(packet_bytes(empty)) != parse_packet(packet_bytes(bare)) == bare
+    # Lengths of the coarse atom and the count of atoms are not sent.
+    assert len(packet_bytes(bare)) < len(packet_bytes(empty))
+    with pytest.raises(BitstreamError, match="left over"):
+        parse_packet(repaired(packet_bytes(bare) + b"\0"))
+
+
+def test_tags_cost_a_few_bits() -> None:
+    none = len(packet_bytes(small_packet(tasks=(5,), regions=(), atoms=(), tags=())))
+    most = len(packet_bytes(small_packet(tasks=(5,), regions=(), atoms=(), tags=((0, tuple(range(20))),))))
+    assert most - none <= 11  # 20 tags of 4 bits, their number, padding
+
+
+def test_a_tag_beyond_all_labels_is_refused() -> None:
+    """Each step is within its bound, their sum is not."""
+    writer = BitWriter()
+    for value, bits in ((0, 13), (0, 13), (0, 64), (1, 6), (5, 16)):
+        writer.put(value, bits)
+    writer.put_gamma(1)
+    writer.put(1, 1)
+    writer.put_golomb(2, 2)
+    for step in (MAX_LABEL, 0):
+        writer.put_golomb(step, 3)
+    side = writer.bytes()
+    data = repaired(bytes([0xD5, 0x18]) + b"...." + b"abc\x04\x01\x00" + bytes((len(side),)) + side)
+    with pytest.raises(BitstreamError, match="seq 1: a tag is beyond"):
+        parse_packet(data)
 
 
 def test_labels_stay_with_their_tasks_whatever_their_order() -> None:

@@ -15,6 +15,15 @@ PART = Plate(8, 64, 48, (0,), None, 7, 1, quality=4, payload=b"x")
 TONED = Plate(9, 64, 48, (0,), None, 7, 1, tone=Tone((1, 0, 0), (0, 0, 0)))
 
 
+BARE = WHOLE.bare()
+
+
+def test_a_bare_plate_tells_size_and_clock_only() -> None:
+    assert Plate(7, 64, 48, (0,), CLOCK) == BARE
+    assert PART.bare() == Plate(8, 64, 48, (0,), None, 7, 1)
+    assert [plate.is_bare for plate in (WHOLE, PART, TONED, BARE, TONED.bare())] == [False, False, False, True, True]
+
+
 @given(st.integers(0, 2**40), st.integers(-(10**9), 10**12), st.integers(1, 10**6))
 def test_capture_times_are_kept_to_half_a_tick(seq: int, off_ns: int, tick_us: int) -> None:
     clock = dataclasses.replace(CLOCK, tick_us=tick_us)
@@ -40,7 +49,11 @@ def test_capture_times_are_kept_to_half_a_tick(seq: int, off_ns: int, tick_us: i
         (WHOLE, {"width": 8192, "height": 8192}),
         (WHOLE, {"depth": 1}),
         (WHOLE, {"clock": None}),
-        (WHOLE, {"payload": None, "quality": 0}),
+        (WHOLE, {"payload": None}),
+        (BARE, {"own_z": True}),
+        (BARE, {"coding": PlateCoding.AV1}),
+        (BARE, {"cells": Cells(3, 4, b"\x80\x00")}),
+        (BARE, {"clock": None}),
         (WHOLE, {"tone": TONED.tone}),
         (WHOLE, {"quality": 0}),
         (WHOLE, {"quality": 9}),
@@ -51,7 +64,7 @@ def test_capture_times_are_kept_to_half_a_tick(seq: int, off_ns: int, tick_us: i
         (PART, {"parent": 8}),
         (PART, {"depth": 0}),
         (PART, {"depth": 16}),
-        (PART, {"payload": None, "quality": 0}),
+        (PART, {"payload": None}),
         (TONED, {"quality": 1}),
         (TONED, {"own_z": True}),
         (TONED, {"coding": PlateCoding.AV1}),

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-from fractions import Fraction
 from random import Random
 
 import numpy as np
@@ -17,6 +16,7 @@ from discover_stream.codec.records import (
     MAX_COORDINATE,
     MAX_SPEED,
     Atom,
+    AtomCoding,
     Cells,
     Delta,
     End,
@@ -27,59 +27,35 @@ from discover_stream.codec.records import (
     Sighting,
     Speed,
     Window,
+    cell_pixels,
 )
 from discover_stream.types import Box
 
 seeds = st.integers(0, 2**32 - 1)
-coordinates = st.floats(-4000, 4000)
+zooms = st.integers(-1, 2)
 
 
-@given(coordinates, coordinates, st.floats(0.5, 900), st.floats(0.5, 900))
-def test_boxes_are_kept_to_an_eighth_of_a_pixel(x: float, y: float, width: float, height: float) -> None:
-    exact = Box(x, y, x + width, y + height)
-    kept = QuarterBox.of(exact).pixels
-    for name in ("x0", "y0", "x1", "y1"):
-        assert abs(getattr(kept, name) - getattr(exact, name)) <= 1 / 8
-    assert QuarterBox.of(kept).pixels == kept
-
-
-@given(st.integers(-300, 300), st.integers(1, 300), st.integers(-99, 99), st.integers(-9, 9), st.integers(0, 200))
-def test_a_box_glides_at_its_speed_to_the_nearest_quarter_pixel(
-    x: int, width: int, speed: int, growth: int, frames: int
-) -> None:
-    box = QuarterBox(x, 0, width, 5).after(Speed(speed, 0, growth, 0), frames)
-    half_up = Fraction(1, 2)
-    assert box.x == (x + Fraction(speed * frames, 8) + half_up).__floor__()
-    assert box.width == max(1, (width + Fraction(growth * frames, 8) + half_up).__floor__())
-    assert (box.y, box.height) == (0, 5)
-
-
-@given(seeds, st.integers(0, 2**16))
-def test_gliding_never_leaves_the_format(seed: int, frames: int) -> None:
-    random = Random(seed)
-    fast = Speed(*(random.choice((-MAX_SPEED, MAX_SPEED)) for _ in range(4)))
-    any_box(random).after(fast, frames)
-
-
-@given(seeds, seeds)
-def test_the_difference_of_two_boxes_leads_from_one_to_the_other(seed: int, other: int) -> None:
-    first, second = any_box(Random(seed)), any_box(Random(other))
-    assert first.changed(second.minus(first)) == second
-
-
-@given(seeds)
-def test_a_window_covers_its_box_with_the_fewest_cells(seed: int) -> None:
+@given(seeds, zooms)
+def test_a_window_covers_its_box_with_the_fewest_cells(seed: int, zoom: int) -> None:
     box = any_box(Random(seed))
-    window, pixels = Window.around(box), box.pixels
+    window, pixels, cell = Window.around(box, zoom), box.pixels, 16 / 2**zoom
+    assert cell == cell_pixels(zoom)
     assert 0 <= pixels.x0 - window.x < 1
     assert 0 <= pixels.y0 - window.y < 1
-    assert 16 * (window.columns - 1) < pixels.x1 - window.x <= 16 * window.columns
-    assert 16 * (window.rows - 1) < pixels.y1 - window.y <= 16 * window.rows
+    assert cell * (window.columns - 1) < pixels.x1 - window.x <= cell * window.columns
+    assert cell * (window.rows - 1) < pixels.y1 - window.y <= cell * window.rows
 
 
-def test_a_window_around_anything_is_within_bounds() -> None:
-    window = Window.around(QuarterBox(1, 1, MAX_COORDINATE, MAX_COORDINATE))
+@pytest.mark.parametrize("zoom", [-1, 0, 1, 2])
+def test_a_window_around_anything_is_within_bounds(zoom: int) -> None:
+    window = Window.around(QuarterBox(1, 1, MAX_COORDINATE, MAX_COORDINATE), zoom)
     assert window.rows * window.columns <= 2**17
+
+
+@pytest.mark.parametrize("zoom", [-2, 3])
+def test_there_is_no_other_zoom(zoom: int) -> None:
+    with pytest.raises(ValueError, match="zoom"):
+        Window.around(BOX, zoom)
 
 
 @given(hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, max_side=20), elements=st.booleans()))
@@ -97,6 +73,7 @@ def test_cells_hold_any_mask_but_none_and_all(mask: CellMask) -> None:
 
 BOX = QuarterBox(0, 0, 64, 64)
 ATOM = Atom(Window.around(BOX), None, 4, False, False, b"")
+AV1 = Atom(Window.around(BOX, 1), None, 0, False, False, b"", AtomCoding.AV1, 1)
 KEY = Key(0, 1, BOX, 1, ((0, 1),))
 MOVE = Move(Ref(5, 0), (0,))
 
@@ -116,6 +93,11 @@ MOVE = Move(Ref(5, 0), (0,))
         (Cells(1, 3, b"\x80"), {"packed": b"\x80\x80"}),
         (ATOM, {"quality": 0}),
         (ATOM, {"quality": 9}),
+        (ATOM, {"zoom": 3}),
+        (ATOM, {"zoom": -2}),
+        (ATOM, {"coding": AtomCoding.AV1}),
+        (AV1, {"quality": 4}),
+        (AV1, {"own_z": True}),
         (ATOM, {"cells": Cells(1, 3, b"\x80")}),
         (KEY, {"slot": 4096}),
         (KEY, {"track": 0}),

@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from stream_cases import random_packet
-from stream_encoder import BOX, FIRST, KEY, ON_PLATE, after, plates_alone, stream, with_plate
+from stream_encoder import BOX, FIRST, KEY, ON_PLATE, SIZE, after, holding, plates_alone, stream, with_plate
 
+from discover_stream.codec.plates import Plate, Tone
 from discover_stream.codec.records import Cells, Move, Ref, Window
 from discover_stream.codec.stream_apply import apply
 from discover_stream.codec.stream_coding import parse_stream_packet, stream_packet_bytes
-from discover_stream.codec.stream_packet import StreamPacket, route_stream, thinned
-from discover_stream.codec.stream_state import Absence, Lack, StreamState, TaskState
+from discover_stream.codec.stream_packet import StreamPacket, route_stream, stripped_stream, thinned
+from discover_stream.codec.stream_state import Absence, Lack, StreamState, TaskState, capture_ns
 from discover_stream.types import BitstreamError, Provenance, Region
 
 seeds = st.integers(0, 2**32 - 1)
@@ -108,7 +109,7 @@ def test_reading_from_where_a_packet_says_makes_it_whole(seed: int, data: st.Dat
     packets, steps, plates = stream(seed)
     wanted = data.draw(st.integers(0, len(packets) - 1))
     packet = packets[wanted]
-    state = apply(StreamState(), plates_alone(plates)).state
+    state = holding(plates)
     # What came before a loss does not matter either.
     if data.draw(st.booleans()):
         for before in packets[: wanted // 2]:
@@ -138,6 +139,75 @@ def test_routing_then_applying_is_applying_then_restricting(seed: int, losses: i
         assert routed == everything.only(tasks)
         assert part.absent == tuple(absence for absence in full.absent if absence.task in tasks)
         assert part.rewind == full.rewind
+
+
+@settings(max_examples=40)
+@given(seeds, seeds)
+def test_without_pictures_the_regions_are_the_same_and_nothing_is_missing(seed: int, losses: int) -> None:
+    packets, _, _ = stream(seed)
+    random = Random(losses)
+    full = bare = StreamState()
+    for packet in packets:
+        if random.random() < 0.1:
+            continue
+        step, plain = apply(full, packet), apply(bare, stripped_stream(packet))
+        full, bare = step.state, plain.state
+        pictures = {Lack.PLATE, Lack.PARENT, Lack.REFRESH, Lack.ATOM}
+        # What a whole decoder lacks of tracks, this one lacks too, and of clocks what came before it began.
+        assert [lack for lack in plain.absent if lack.what not in pictures] == [
+            lack for lack in step.absent if lack.what not in pictures
+        ]
+        assert not any(lack.what in (Lack.REFRESH, Lack.ATOM) for lack in plain.absent)
+        assert capture_ns(bare, packet) == capture_ns(full, packet)
+        for task, state in bare.tasks.items():
+            assert state.regions() == full.tasks[task].regions()
+            assert state.tags == full.tasks[task].tags
+            assert state.order() == ()
+            assert state.background() == Provenance.MISSING
+            assert all(state.provenance(ref) == Provenance.MISSING for ref in state.tracks)
+
+
+def test_a_plate_that_is_sent_whole_takes_the_place_of_a_bare_one() -> None:
+    plate = next(plate for plate in stream(0)[2].values() if plate.clock)
+    whole, bare = ({7: dataclasses.replace(one, plate_id=7)} for one in (plate, plate.bare()))
+    for first, second in ((bare, whole), (whole, bare)):
+        step = apply(apply(holding(first), plates_alone(second)).state, FIRST)
+        assert step.whole
+        assert step.state.tasks[11].plate_there
+    step = apply(holding(bare), FIRST)
+    # The key's atom is coded on it.
+    assert step.absent == (Absence(11, Lack.PLATE, 7), Absence(11, Lack.ATOM, 10, 0))
+    assert step.state.tasks[11].background() == Provenance.MISSING
+    assert apply(holding(bare), stripped_stream(FIRST)).whole
+
+
+def test_pixels_after_regions_only_are_missing_until_they_are_sent() -> None:
+    state = apply(with_plate(), stripped_stream(FIRST)).state
+    assert state.tasks[11].regions_only
+    # Neither is the street empty where the plate is there, nor is the track the plate's.
+    assert not state.tasks[11].plate_there
+    assert state.tasks[11].provenance(Ref(10, 0)) == Provenance.MISSING
+    step = apply(state, after(FIRST, 11))
+    assert step.absent == (Absence(11, Lack.ATOM, 10, 0),)
+    assert step.state.tasks[11].plate_there
+    assert step.state.tasks[11].provenance(Ref(10, 0)) == Provenance.MISSING
+    refresh = Move(Ref(10, 0), (0,), BOX, atom=ON_PLATE)
+    step = apply(step.state, after(FIRST, 12, moves=(refresh,)))
+    assert step.absent == ()
+    assert step.state.tasks[11].provenance(Ref(10, 0)) == Provenance.SENT
+    again = apply(state, after(FIRST, 12, base=10, keys=(KEY,)))
+    assert again.whole
+
+
+def test_a_plate_on_a_bare_one_is_not_there_either() -> None:
+    clock = next(plate.clock for plate in stream(0)[2].values() if plate.clock)
+    parent = Plate(6, *SIZE, (), clock)
+    child = Plate(7, *SIZE, (), None, 6, 1, tone=Tone((1, 0, 0), (0, 0, 0)))
+    state = apply(holding({6: parent}), plates_alone({7: child})).state
+    step = apply(state, FIRST)
+    assert Absence(11, Lack.PLATE, 7) in step.absent
+    assert not step.state.tasks[11].plate_there
+    assert capture_ns(step.state, FIRST) is not None
 
 
 @settings(max_examples=40)

@@ -219,7 +219,8 @@ def test_a_mask_bomb_is_refused_before_it_is_built() -> None:
         writer.put(0, 6)
         for order in (10, 10, 7, 7):
             writer.put_golomb(0, order)
-        for value, bits in ((0, 1), (0, 1), (1, 1), (0, 3), (0, 1), (0, 1), (0, 1)):
+        # No speed, no lift, an atom of the codec, quality 1, own z and plate no, zoom 0, a window of its own.
+        for value, bits in ((0, 1), (0, 1), (1, 1), (0, 1), (0, 3), (0, 1), (0, 1), (1, 1), (0, 1)):
             writer.put(value, bits)
         for order in (4, 4):
             writer.put_golomb(0, order)

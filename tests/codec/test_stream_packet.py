@@ -9,13 +9,22 @@ from hypothesis import strategies as st
 from packet_golden import STREAM
 from stream_cases import random_packet
 
+from discover_stream.codec.plates import Clock, Plate, PlateCoding
 from discover_stream.codec.records import Atom, Delta, End, Key, Move, QuarterBox, Ref, Window
 from discover_stream.codec.stream_coding import packet_sizes, parse_stream_packet, stream_packet_bytes
-from discover_stream.codec.stream_packet import GapReason, LostFrames, StreamPacket, route_stream, thinned
+from discover_stream.codec.stream_packet import (
+    GapReason,
+    LostFrames,
+    StreamPacket,
+    route_stream,
+    stripped_stream,
+    thinned,
+)
 
 BOX = QuarterBox(0, 0, 64, 64)
 KEY = Key(0, 1, BOX, 1, ((0, 1),), atom=Atom(Window.around(BOX), None, 4, False, False, b"key"))
 MOVE = Move(Ref(90, 0), (0,), Delta(1, 0, 0, 0))
+PLATE = Plate(4, 64, 48, (0,), Clock(0, 0, 1, 1), coding=PlateCoding.AV1, payload=b"x")
 NEXT = StreamPacket(b"abc", 100, 0, 4, 60, (7, 8), base=99, plated=(0, 1), drift=0)
 LISTS = dataclasses.replace(NEXT, base=None)
 
@@ -52,6 +61,22 @@ def test_routing_keeps_what_a_subscriber_wants_and_nothing_else(seed: int, data:
     if len(wanted) > 1:
         (one, *_) = wanted
         assert route_stream(routed, {one}) == route_stream(packet, {one})
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 2**32 - 1), st.data())
+def test_stripping_leaves_no_payload_and_commutes_with_routing(seed: int, data: st.DataObject) -> None:
+    packet = random_packet(Random(seed))
+    bare = stripped_stream(packet)
+    assert parse_stream_packet(stream_packet_bytes(bare)) == bare == stripped_stream(bare)
+    assert bare.payloads == ()
+    wanted = data.draw(st.sets(st.sampled_from(packet.tasks or (0,))))
+    assert route_stream(bare, wanted) == stripped_stream(route_stream(packet, wanted))
+    for name in ("tasks", "base", "cut", "drift", "started", "stopped", "gap", "tags", "ends", "sightings"):
+        assert getattr(bare, name) == getattr(packet, name)
+    assert [plate.clock for plate in bare.plates] == [plate.clock for plate in packet.plates]
+    sizes = packet_sizes(bare)
+    assert sizes.plate_payloads == sizes.key_payloads == sizes.refresh_payloads == sizes.lengths == 0
 
 
 def test_a_task_without_plate_learns_nothing_of_it() -> None:
@@ -102,6 +127,11 @@ def test_a_task_without_plate_learns_nothing_of_it() -> None:
         (NEXT, {"moves": (MOVE,), "ends": (End(MOVE.ref, (0, 1)),)}, "moves and ends"),
         (NEXT, {"moves": (MOVE,), "started": (0,)}, "no earlier"),
         (LISTS, {"ends": (End(MOVE.ref, (0,)),)}, "not listing"),
+        (NEXT, {"keys": (KEY,), "regions_only": True}, "regions only"),
+        (NEXT, {"view": (1, 0), "regions_only": True}, "regions only"),
+        (LISTS, {"moves": (dataclasses.replace(MOVE, source=95),), "regions_only": True}, "regions only"),
+        (NEXT, {"plates": (PLATE,), "regions_only": True}, "bare"),
+        (NEXT, {"plates": (PLATE.bare(),)}, "bare"),
     ],
 )
 def test_packets_that_contradict_themselves_are_not_made(

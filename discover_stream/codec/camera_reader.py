@@ -1,0 +1,40 @@
+"""Reading one camera's packets, of either mode, for regions and, where somebody asks, for pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from discover_stream.codec.any_packet import AnyPacket
+from discover_stream.codec.follow import FetchPlates, Reading, read_packet
+from discover_stream.codec.late_pictures import LatePictures
+from discover_stream.codec.stream_packet import StreamPacket
+from discover_stream.codec.stream_state import StreamState
+
+
+class CameraReader:
+    """One camera's packets in order: what each says with those before it, and the pictures of those of stream mode.
+
+    For packets of still mode it needs nothing; those of stream mode are kept as long as pictures may need them.
+    """
+
+    def __init__(self, camera: str, fetch: FetchPlates) -> None:
+        self._camera, self._fetch = camera, fetch
+        self._state = StreamState()
+        self.pictures = LatePictures(camera=camera)
+        self.begun = False
+
+    def read(self, packet: AnyPacket) -> Reading:
+        """Take in the next packet. Raises BitstreamError for one that contradicts what came before."""
+        reading = read_packet(self._state, packet, self._plates, camera=self._camera)
+        if isinstance(packet, StreamPacket):
+            self.begun = True
+            if reading.state is not self._state:  # else it came after later ones
+                self.pictures.add(packet)
+            self._state = reading.state
+        return reading
+
+    def _plates(self, number: int) -> Sequence[StreamPacket]:
+        found = self._fetch(number)
+        for packet in found:
+            self.pictures.add(packet)
+        return found

@@ -1,0 +1,268 @@
+"""What a packet says of a track, and for how many bits: decisions without pictures.
+
+`stream_motion` measures what this module decides on. Errors are grey levels of blurred differences over what belongs to
+the object, as the decoder shows it (see `stream_motion.error`); times are seconds; so the rules hold for any
+frame rate and size.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from enum import Enum
+
+QUALITIES = 8
+
+
+class Act(Enum):
+    """What a track appears as in a frame."""
+
+    KEY = "key"
+    """With an atom of its own, or without one where the plate shows it: see `Verdict.atom`."""
+    RENEW = "renew"
+    """Its picture is sent anew: as a refresh, or as a key where that is worth its bits."""
+    MOVE = "move"
+    GLIDE = "glide"
+    """Not mentioned."""
+    HIDE = "hide"
+    END = "end"
+
+
+@dataclass(frozen=True, slots=True)
+class StreamRules:
+    """The thresholds.
+
+    Attributes:
+        quantizer: of AV1 atoms, 1..63.
+        finer: by how much it is lower for each halving of an object's side below `MIDDLE`, twice at most, and higher
+            for one doubling.
+        plate_quantizer: of AV1 plates, 1..63.
+        threshold: error from which a picture is sent anew.
+        worse: it also has to be so many times what it was right after it was sent: what the quantizer lost is not
+            sent again and again.
+        contrast: and so large a share of what the plate alone would leave: the fainter an object, the less of an
+            error it stands.
+        coarse: side in pixels from which an object is coded at every second pixel.
+        shown: share of the threshold up to which the error of the plate means that it shows the object.
+        leaves: so many times the threshold, or the error when it was keyed, is the one from which it does so no more.
+        grown: an object that is so many times longer than when it was sent is sent anew.
+        slack: pixels by which a gliding box may be off.
+        likeness: a gliding box is good enough, too, where its error is at most so many times the best one.
+        key_s: a key is not referred to for longer.
+        list_s: time between packets that list all tracks, where a reader can start.
+        patience_s: an object that nobody finds any more is over after this.
+        pause_s: between two pictures of an object.
+        park_s: an object that stood still for so long becomes part of the plate.
+        judged: share of an object that has to be uncovered to judge it.
+    """
+
+    quantizer: int = 27
+    finer: float = 6.0
+    plate_quantizer: int = 39
+    threshold: float = 9.0
+    worse: float = 1.5
+    contrast: float = 0.25
+    coarse: float = 112.0
+    shown: float = 0.8
+    leaves: float = 1.2
+    grown: float = 1.6
+    slack: float = 1.5
+    likeness: float = 1.3
+    key_s: float = 4.0
+    list_s: float = 1.0
+    patience_s: float = 0.5
+    pause_s: float = 0.3
+    park_s: float = 6.0
+    judged: float = 0.35
+
+    @classmethod
+    def of(cls, quality: int) -> StreamRules:
+        """The rules for a quality, 1 (fewest bits) to 8. Raises ValueError for another one."""
+        if not 1 <= quality <= QUALITIES:
+            raise ValueError(f"quality {quality} is not in 1..{QUALITIES}")
+        step = quality - 1
+        return cls(
+            quantizer=(44, 38, 32, 27, 22, 17, 12, 8)[step],
+            plate_quantizer=(48, 45, 42, 39, 37, 35, 32, 28)[step],
+            threshold=(14.0, 12.0, 10.5, 9.0, 8.0, 7.0, 6.0, 5.0)[step],
+            contrast=(0.4, 0.35, 0.3, 0.25, 0.22, 0.2, 0.15, 0.1)[step],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrackView:
+    """What is known of a track when a frame has been looked at.
+
+    Attributes:
+        found: the grounder found it in this frame.
+        unseen_s: since it was found.
+        key_s: since its key; None for a track without one.
+        atom_s: since its picture was sent; None where the plate shows it, or nothing does.
+        still_s: since it moved.
+        parked: the plate has just taken it in.
+        members: the tasks that want it are the ones that its key is for.
+        visible: share of it that nothing nearer covers.
+        plate_error: of the plate alone where it is.
+        error: of the picture, at the best place for it.
+        bare_error: of the plate alone, over the same pixels.
+        glide_error: of the picture where the box glides to.
+        sent_error: of the picture in the frame it was sent in; of the plate where that shows it.
+        growth: its length over that of then.
+        off: pixels between the gliding box and the best one.
+        size: its side in pixels, the root of its area.
+    """
+
+    found: bool
+    unseen_s: float
+    key_s: float | None
+    atom_s: float | None
+    still_s: float = 0.0
+    parked: bool = False
+    members: bool = True
+    visible: float = 1.0
+    plate_error: float = 0.0
+    error: float = 0.0
+    bare_error: float = 0.0
+    glide_error: float = 0.0
+    sent_error: float = 0.0
+    growth: float = 1.0
+    off: float = 0.0
+    size: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What to say of a track.
+
+    Attributes:
+        act: how it appears.
+        atom: whether a key comes with one.
+        need: for order, where bits are short: grey levels too many, times pixels.
+        otherwise: what to do where there are no bits for it; an end if None.
+    """
+
+    act: Act
+    atom: bool = False
+    need: float = 0.0
+    otherwise: Act | None = None
+
+
+def decide_track(view: TrackView, rules: StreamRules) -> Verdict:
+    """What a packet says of a track in this frame."""
+    if view.key_s is not None and not view.found and view.unseen_s >= rules.patience_s - 1e-9:
+        return Verdict(Act.END)
+    if view.parked:
+        return Verdict(Act.KEY)
+    if view.key_s is None or view.key_s >= rules.key_s - 1e-9 or not view.members:
+        return _born(view, rules)
+    if view.atom_s is None:
+        return _bare(view, rules)
+    return _pictured(view, rules) if view.visible >= rules.judged else Verdict(Act.GLIDE)
+
+
+def _bare(view: TrackView, rules: StreamRules) -> Verdict:
+    """A track without a picture of its own."""
+    if view.found and view.visible >= rules.judged and leaves_plate(view.plate_error, view.sent_error, rules):
+        return Verdict(Act.KEY, True, _need(view.plate_error, view, rules), Act.GLIDE)
+    return Verdict(Act.MOVE if view.found and view.off > max(4.0, 0.2 * view.size) else Act.GLIDE)
+
+
+def _born(view: TrackView, rules: StreamRules) -> Verdict:
+    if view.plate_error <= rules.shown * rules.threshold or (view.atom_s is None and view.visible < rules.judged):
+        return Verdict(Act.KEY)
+    return Verdict(Act.KEY, True, _need(2 * view.plate_error, view, rules))
+
+
+def _pictured(view: TrackView, rules: StreamRules) -> Verdict:
+    """A track with a picture of its own."""
+    assert view.atom_s is not None
+    if not view.found and 0 < view.bare_error < view.error:
+        # The plate alone is nearer to the frame than the object on it: it has gone behind something, or away.
+        return Verdict(Act.HIDE)
+    if view.plate_error <= min(rules.shown * rules.threshold, 0.6 * view.error):
+        return Verdict(Act.KEY)
+    place = Act.MOVE
+    if view.off <= rules.slack or view.glide_error <= rules.likeness * view.error:
+        place = Act.GLIDE
+    bad = view.error > max(rules.threshold, rules.worse * view.sent_error, rules.contrast * view.bare_error)
+    grown = view.growth >= rules.grown and view.error > rules.threshold / 2
+    if view.found and (bad or grown) and view.atom_s >= rules.pause_s - 1e-9:
+        return Verdict(Act.RENEW, True, _need(view.error, view, rules), place)
+    return Verdict(place)
+
+
+def leaves_plate(error: float, sent_error: float, rules: StreamRules) -> bool:
+    """Whether the plate shows an object no more, of which it had an error of `sent_error` when it was keyed."""
+    return error > rules.leaves * max(rules.threshold, sent_error)
+
+
+def _need(error: float, view: TrackView, rules: StreamRules) -> float:
+    return max(0.0, error - rules.threshold / 2) * view.size
+
+
+def refresh_pays(key_bytes: int, refresh_bytes: int, key_s: float, rules: StreamRules) -> bool:
+    """Whether a refresh is the better way to send a picture anew than a key.
+
+    A key also puts off the next one that is due anyway: the older the last one, the less a refresh may cost.
+    """
+    left = max(0.0, 1.0 - key_s / rules.key_s)
+    return refresh_bytes < key_bytes * (0.3 + 0.6 * left)
+
+
+MIDDLE = 80.0
+"""Side in pixels of an object that `StreamRules.quantizer` is for."""
+
+
+def quantizer_for(size: float, rules: StreamRules) -> int:
+    """The quantizer for an object of a side in pixels: a detector needs every bit of small ones, which cost little."""
+    finer = rules.finer * min(max(math.log2(MIDDLE / max(size, 1.0)), -1.0), 2.0)
+    return min(max(round(rules.quantizer - finer), 1), 63)
+
+
+def zoom_for(size: float, rules: StreamRules) -> int:
+    """How finely an AV1 atom samples an object of a side in pixels: a detector needs no more of large ones."""
+    return -1 if size >= rules.coarse else 0
+
+
+@dataclass(frozen=True, slots=True)
+class RateState:
+    """How a camera stands to its bit rate.
+
+    Attributes:
+        debt: bits sent beyond the target so far; negative for what may still be sent. Never below minus
+            `WINDOW_S` / 2 of the target, so that a quiet night does not pay for a rush hour.
+    """
+
+    debt: float = 0.0
+
+
+WINDOW_S = 4.0
+"""Seconds over which the target is to hold, about."""
+
+
+def allowance(state: RateState, target: float, fps: float) -> float:
+    """Bits that the next frame may have for atoms: half of what is left of the window, at least half a frame's share.
+
+    Args:
+        state: so far.
+        target: bits a second.
+        fps: frames a second.
+    """
+    return max(0.5 * target / fps, 0.5 * (target * WINDOW_S / 2 - state.debt))
+
+
+def spent(state: RateState, bits: float, target: float, fps: float) -> RateState:
+    """After a frame that took some bits."""
+    return RateState(max(state.debt + bits - target / fps, -target * WINDOW_S / 2))
+
+
+def controlled(rules: StreamRules, state: RateState, target: float) -> StreamRules:
+    """The rules for the next frame: in debt coarser and more patient, otherwise as they are, or a little finer.
+
+    Debt of a whole window raises the quantizer by 12 and doubles the threshold; there it stops.
+    """
+    share = min(max(state.debt / (target * WINDOW_S), -0.5), 1.0)
+    quantizer = min(max(round(rules.quantizer + 12 * share), 1), 63)
+    return replace(
+        rules, quantizer=quantizer, threshold=rules.threshold * 2**share, shown=rules.shown * 2 ** max(share, 0)
+    )

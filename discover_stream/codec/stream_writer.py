@@ -1,0 +1,241 @@
+"""Writes what a stream packet says of tracks, as `stream_policy` decides, and keeps account of what decoders have."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from discover_stream.codec.atom_sprites import av1_atom, sprite_of
+from discover_stream.codec.composing import PlatePicture
+from discover_stream.codec.quarter_box import QUARTER, QuarterBox
+from discover_stream.codec.records import STILL, Atom, End, Key, Move, Ref
+from discover_stream.codec.sprites import Sprite
+from discover_stream.codec.stream_motion import Scene, error, plate_error
+from discover_stream.codec.stream_policy import (
+    Act,
+    StreamRules,
+    TrackView,
+    Verdict,
+    decide_track,
+    quantizer_for,
+    refresh_pays,
+    zoom_for,
+)
+from discover_stream.codec.stream_tracks import Judged, Live, Sight, hidden_by, judged, newborn
+
+
+@dataclass(frozen=True, eq=False)
+class Turn:
+    """One frame to be written.
+
+    Attributes:
+        seq: of the frame.
+        time: of the frame, seconds.
+        scene: the frame, on the plate that decoders have.
+        plate: that plate.
+        tasks: keys of the packet's tasks, ascending.
+        started: those of them that have no tracks yet.
+        rules: for this frame.
+        lists: the packet lists all tracks.
+        budget: bits for atoms.
+        taken_in: the plate is new, so it shows what is found for the first time.
+    """
+
+    seq: int
+    time: float
+    scene: Scene
+    plate: PlatePicture
+    tasks: tuple[int, ...]
+    started: frozenset[int]
+    rules: StreamRules
+    lists: bool
+    budget: float
+    taken_in: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Picked:
+    """A track in this frame, and what is to be said of it."""
+
+    judged: Judged
+    verdict: Verdict
+    sight: Sight | None
+    live: Live | None
+
+
+def _on_plate(sprite: Sprite | None, view: TrackView, rules: StreamRules) -> bool:
+    return sprite is None and (view.parked or view.plate_error <= rules.threshold)
+
+
+def side_of(box: QuarterBox) -> float:
+    """The side in pixels of a square of the same area."""
+    return float((box.width * box.height) ** 0.5 / QUARTER)
+
+
+def picture_of(
+    scene: Scene, box: QuarterBox, plate: PlatePicture, rules: StreamRules, key: Sprite | None = None
+) -> Atom:
+    """An object's picture, coded on the plate; as a refresh where the picture of its key is given."""
+    side = side_of(box)
+    # Detectors cut off bumpers and wheels; a refresh keeps to the box, which says where its key is drawn.
+    around = widened(box) if key is None else box
+    return av1_atom(
+        scene.frame, around, quantizer_for(side, rules), zoom=zoom_for(side, rules), plate=plate, key=key
+    )  # fmt: skip
+
+
+def widened(box: QuarterBox) -> QuarterBox:
+    """A box with a twentieth more on each side, at least two pixels."""
+    right, down = max(2 * QUARTER, box.width // 20), max(2 * QUARTER, box.height // 20)
+    return QuarterBox(box.x - right, box.y - down, box.width + 2 * right, box.height + 2 * down)
+
+
+class RecordWriter:
+    """Decides on the tracks of one frame, and writes their records: `keys`, `moves` and `ends`."""
+
+    def __init__(self, turn: Turn) -> None:
+        self.turn = turn
+        self.keys: list[Key] = []
+        self.moves: list[Move] = []
+        self.ends: list[End] = []
+
+    def tracks(self, sights: Mapping[int, Sight], lives: dict[int, Live]) -> None:
+        """All tracks: what was found of them, and what decoders have of them; the latter is brought up to date."""
+        places = {track: live.at(self.turn.seq) for track, live in lives.items()}
+        places |= {track: sight.box for track, sight in sights.items()}
+        picked: list[_Picked] = []
+        for track in sorted(lives.keys() | sights.keys()):
+            others = [box for number, box in places.items() if number != track]
+            sight, live = sights.get(track), lives.get(track)
+            if live is None:
+                assert sight is not None
+                one = newborn(sight, self.turn.scene, others, self.turn.taken_in)
+            else:
+                one = judged(live, sight, self.turn.scene, others, (self.turn.seq, self.turn.time))
+                if sight is not None and {task for task, _ in sight.labels} & self.turn.started:
+                    one = Judged(dataclasses.replace(one.view, members=False), one.box)
+            picked.append(_Picked(one, decide_track(one.view, self.turn.rules), sight, live))
+        self._carry_out(picked, lives)
+
+    def _carry_out(self, picked: list[_Picked], lives: dict[int, Live]) -> None:
+        left, sent = self.turn.budget, 0
+        for one in sorted(picked, key=lambda one: -one.verdict.need):
+            verdict, live = one.verdict, one.live
+            act = verdict.act
+            if verdict.atom and sent and left <= 0:
+                act = verdict.otherwise or Act.GLIDE
+                verdict = Verdict(act)
+                if live is None:
+                    continue
+            if act in (Act.KEY, Act.RENEW):
+                bits = self._pictured(one, verdict, lives)
+                left, sent = left - bits, sent + bool(bits)
+            elif live is not None:
+                self._told(act, one, live, lives)
+
+    def _told(self, act: Act, one: _Picked, live: Live, lives: dict[int, Live]) -> None:
+        members = self._members(live.tasks)
+        if act == Act.END or not members:
+            if not self.turn.lists and members:
+                self.ends.append(End(live.ref, members))
+            del lives[live.key.track]
+            return
+        was = live.hidden
+        live.hidden = act == Act.HIDE
+        if (
+            act == Act.MOVE
+            or (act == Act.GLIDE and (was or self.turn.lists))
+            or (act == Act.HIDE and (not was or self.turn.lists))
+        ):
+            box = one.judged.box if act == Act.MOVE else live.at(self.turn.seq)
+            self.moves.append(live.move(self.turn.seq, members, box, self.turn.lists))
+
+    def _members(self, tasks: Sequence[int]) -> tuple[int, ...]:
+        return tuple(position for position, task in enumerate(self.turn.tasks) if task in tasks)
+
+    def _pictured(self, one: _Picked, verdict: Verdict, lives: dict[int, Live]) -> int:
+        """Send a key or a refresh; the bits of its atom."""
+        scene, plate, rules, live = self.turn.scene, self.turn.plate, self.turn.rules, one.live
+        box = one.sight.box if one.sight is not None else one.judged.box
+        size = (scene.frame.shape[1], scene.frame.shape[0])
+        if not verdict.atom:
+            self._key(one, box, None, lives)
+            return 0
+        atom = picture_of(scene, box, plate, rules)
+        if verdict.act == Act.RENEW and live is not None and live.own is not None:
+            refresh = picture_of(scene, box, plate, rules, live.own)
+            assert one.judged.view.key_s is not None
+            if refresh_pays(len(atom.payload), len(refresh.payload), one.judged.view.key_s, rules):
+                live.sprite = sprite_of(refresh, box, size, plate=plate, key=live.own)
+                live.source, live.hidden = self.turn.seq, False
+                live.resized(box)
+                speed = live.rate()
+                stated = live.key.speed if self.turn.lists else live.speed
+                live.box, live.said, live.speed = box, self.turn.seq, speed
+                self._sent(live, box)
+                self.moves.append(Move(
+                    live.ref, self._members(live.tasks), box, speed=None if speed == stated else speed, atom=refresh,
+                ))  # fmt: skip
+                return 8 * len(refresh.payload)
+        self._key(one, box, atom, lives)
+        return 8 * len(atom.payload)
+
+    def _sent(self, live: Live, box: QuarterBox) -> None:
+        """Note how good what decoders have of a track is now."""
+        hidden = hidden_by([], box, self.turn.scene.frame.shape)
+        live.sent_time, live.sent_size = self.turn.time, max(1.0, side_of(box))
+        if live.sprite is None:
+            live.sent_error = plate_error(self.turn.scene, box, hidden)
+        else:
+            live.sent_error = error(self.turn.scene, live.sprite, box, hidden)[0]
+
+    def _key(self, one: _Picked, box: QuarterBox, atom: Atom | None, lives: dict[int, Live]) -> None:
+        old, sight = one.live, one.sight
+        if sight is not None:
+            track, score, labels = sight.track, sight.score, dict(sight.labels)
+        else:
+            assert old is not None
+            track, score, labels = old.key.track, old.key.score, {}
+        if old is not None:  # what a task was told of a track holds, also where it is not found for it just now
+            known = {old.tasks[place]: label for place, label in enumerate(label for _, label in old.key.labels)}
+            labels = known | labels
+        labels = {task: label for task, label in labels.items() if task in self.turn.tasks}
+        tasks = tuple(sorted(labels))
+        size = (self.turn.scene.frame.shape[1], self.turn.scene.frame.shape[0])
+        sprite = None if atom is None else sprite_of(atom, box, size, plate=self.turn.plate)
+        if sprite is not None and not sprite.alpha.any():
+            atom = sprite = None  # the plate shows all of it that the quantizer leaves
+        speed = STILL if old is None or sprite is None else old.rate()
+        pairs = tuple((self.turn.tasks.index(task), labels[task]) for task in tasks)
+        key = Key(len(self.keys), track, box, score, pairs, speed, atom=atom)
+        self.keys.append(key)
+        bare = key if atom is None else dataclasses.replace(key, atom=dataclasses.replace(atom, payload=b""))
+        now, shown = self.turn.time, _on_plate(sprite, one.judged.view, self.turn.rules)
+        live = Live(
+            ref=Ref(self.turn.seq, key.slot),
+            key=bare,
+            tasks=tasks,
+            box=box,
+            said=self.turn.seq,
+            speed=speed,
+            sprite=sprite,
+            own=sprite,
+            source=None,
+            hidden=False,
+            on_plate=shown,
+            key_time=now,
+            sent_time=now,
+            sent_error=0.0,
+            sent_size=1.0,
+            found_time=now if sight is not None or old is None else old.found_time,
+            moved_time=now if old is None else old.moved_time,
+            rest=box if old is None else old.rest,
+        )
+        if old is not None:
+            live.past = old.past
+            live.resized(box)
+        else:
+            live.noted(self.turn.seq, box, self.turn.time)
+        self._sent(live, box)
+        lives[track] = live
