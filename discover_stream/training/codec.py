@@ -11,7 +11,6 @@ trained here: the decoder of this version conditions on finished latents (`train
 
 from __future__ import annotations
 
-import argparse
 import logging
 import math
 from collections.abc import Mapping
@@ -32,6 +31,7 @@ from discover_stream.generation.render import load_vae
 from discover_stream.generation.vae import LATENT_CHANNELS, decode_latent, encode_picture
 from discover_stream.training.data import CropSampler, load_pictures
 from discover_stream.training.loop import LoopConfig, train
+from discover_stream.training.stage import begin, stage_parser
 
 log = logging.getLogger(__name__)
 
@@ -189,19 +189,10 @@ def geometric(ends: tuple[float, float], quality: Tensor) -> Tensor:
 
 def main() -> None:
     """Train and write `codec-float.safetensors`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser = stage_parser(__doc__, "runs/codec", 60, batch=6, crops=2500)
     parser.add_argument("--vae", type=Path, default=Path("runs/vae/vae.safetensors"))
-    parser.add_argument("--out", type=Path, default=Path("runs/codec"))
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--batch", type=int, default=6)
-    parser.add_argument("--crops", type=int, default=2500)
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.manual_seed(1)
-    torch.set_num_threads(arguments.threads)
-    random = np.random.default_rng(1)
+    random = begin(arguments.threads, seed=1)
     vae = load_vae(arguments.vae).to(memory_format=torch.channels_last)
     bank = CropBank(CropSampler(*load_pictures(arguments.data), crop=CROP, seed=1), vae, arguments.crops)
     config = CodecConfig()

@@ -2,7 +2,8 @@
 
 Loss per picture, after DISCOVER Eq. 4 with masks as they are used:
 
-    (bits of sent y / sent pixels + bits of z / pixels) / lambda_q + error of z_c + error of the picture
+    (bits of sent y / sent pixels + bits of z / pixels) / lambda_q
+        + error of z_c + error of the picture + distance of a detector's features
 
 Pictures come with what a decoder knows before an atom arrives (`training.pairs`): nothing (still mode), the
 plate (a track's key), or an earlier look at the object pasted on the plate (a refresh). Sizes of crops differ
@@ -11,13 +12,11 @@ from batch to batch, so that small atoms are seen as they are used: with edges a
 
 from __future__ import annotations
 
-import argparse
 import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
 import torch
 from compressai.entropy_models import EntropyBottleneck
 from safetensors.torch import save_file
@@ -25,18 +24,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from discover_stream.codec.exact import SCALE_LARGEST, SCALE_LEVELS, SCALE_SMALLEST
+from discover_stream.codec.network import checkerboard
 from discover_stream.codec.scales import ContextScales
-from discover_stream.codec.transforms import TransformConfig, Transforms, checkerboard
+from discover_stream.codec.transforms import TransformConfig, Transforms
 from discover_stream.generation.render import load_vae
 from discover_stream.generation.vae import decode_latent
 from discover_stream.training.codec import LAMBDAS, gaussian_bits, geometric, rate_weight, round_through
+from discover_stream.training.compute import Autocast, bf16_on_cpu
 from discover_stream.training.loop import LoopConfig, train
+from discover_stream.training.object_features import ObjectFeatures
 from discover_stream.training.pairs import Examples, PairBank, load_scenes
+from discover_stream.training.stage import begin_anywhere, stage_parser
 
 log = logging.getLogger(__name__)
 
 PICTURE_WEIGHT = 190.0
 """Weight of the picture's squared error (0..1 scale) beside the latent's."""
+FEATURE_WEIGHT = 1.0
+"""Weight of the distance of a detector's features: what makes objects detectable is kept first."""
 NOISE_SHARE = 0.6
 """Share of steps that add uniform noise where the codec rounds; see `training.codec`."""
 UNSENT_WEIGHT = 0.15
@@ -51,8 +56,9 @@ at the start teach the rest of the codec to do without them."""
 class TrainableConditional(nn.Module):
     """Everything of the codec that learns: networks, exact branch in float, prior of z."""
 
-    def __init__(self, config: TransformConfig) -> None:
+    def __init__(self, config: TransformConfig, autocast: Autocast = bf16_on_cpu) -> None:
         super().__init__()
+        self._autocast = autocast
         self.network = Transforms(config)
         self.scales = ContextScales(config)
         self.prior = EntropyBottleneck(config.z_channels)
@@ -69,7 +75,7 @@ class TrainableConditional(nn.Module):
             z_c^ (B, L, H/8, W/8), bits of sent y (B,), bits of z (B,).
         """
         network = self.network
-        with torch.autocast("cpu", torch.bfloat16):
+        with self._autocast():
             flagged = network.with_flag(batch.references, batch.kinds > 0)
             psi_r = network.reference_features(flagged)
             y, z = network.analyse(batch.pictures, psi_r)
@@ -81,12 +87,12 @@ class TrainableConditional(nn.Module):
         centred = z - medians
         symbols = centred + torch.empty_like(z).uniform_(-0.5, 0.5) if noisy else round_through(centred)
         base = self.scales.base(symbols, quality, batch.kinds)
-        with torch.autocast("cpu", torch.bfloat16):
+        with self._autocast():
             psi, coarse = network.hyper_features(symbols + medians)
             features = torch.cat([psi, psi_r], dim=1)
         noise = torch.empty_like(scaled).uniform_(-0.5, 0.5)
         scaled_hat, y_bits = self.passes(scaled, features, base, batch.masks, noise, noisy)
-        with torch.autocast("cpu", torch.bfloat16):
+        with self._autocast():
             y_hat = scaled_hat * network.ungain(quality)
             latent = network.synthesise(y_hat, batch.masks, coarse, psi_r, flagged)
         return latent.float(), y_bits, z_bits
@@ -98,16 +104,16 @@ class TrainableConditional(nn.Module):
 
         The bits are those of the residuals plus `noise`; with `noisy`, y'^ is y' plus it, too.
         """
-        anchors = checkerboard(scaled.shape[2], scaled.shape[3], 0, 0)
+        anchors = checkerboard(scaled.shape[2], scaled.shape[3], 0, 0).to(scaled.device)
         known: list[Tensor] = []
         sizes: list[Tensor] = []
-        bits = torch.zeros(scaled.shape[0])
+        bits = scaled.new_zeros(scaled.shape[0])
         start = 0
         for group, size in enumerate(self.network.config.groups):
             part, own_noise = scaled[:, start : start + size], noise[:, start : start + size]
             now, now_sizes = torch.zeros_like(part), torch.zeros_like(part)
             for second, cells in ((False, anchors * mask), (True, (1 - anchors) * mask)):
-                with torch.autocast("cpu", torch.bfloat16):
+                with self._autocast():
                     seen = torch.cat([*known, now], dim=1)
                     mean = self.network.context.means(group, features, seen, mask, second=second).float()
                 context = torch.cat([*sizes, now_sizes], dim=1) if second else torch.cat([*sizes, part[:, :0]], dim=1)
@@ -140,28 +146,24 @@ class TrainableConditional(nn.Module):
 
 def main() -> None:
     """Train and write `codec-float.safetensors`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser = stage_parser(__doc__, "runs/conditional", 60, crops=2500)
     parser.add_argument("--vae", type=Path, default=Path("runs/vae/vae.safetensors"))
-    parser.add_argument("--out", type=Path, default=Path("runs/conditional"))
-    parser.add_argument("--minutes", type=float, default=60)
-    parser.add_argument("--crops", type=int, default=2500)
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.manual_seed(1)
-    torch.set_num_threads(arguments.threads)
-    random = np.random.default_rng(1)
+    compute, random = begin_anywhere(arguments.threads, seed=1)
     vae = load_vae(arguments.vae).to(memory_format=torch.channels_last)
     bank = PairBank(load_scenes(arguments.data), vae, arguments.crops, seed=1)
     config = TransformConfig()
-    codec = TrainableConditional(config).to(memory_format=torch.channels_last)
+    codec = TrainableConditional(config, compute.autocast)
+    seen_by = ObjectFeatures().to(memory_format=torch.channels_last)
     codec.start_alive(bank.draw(random, 192, 32))
+    codec.to(compute.device).to(memory_format=torch.channels_last)
+    for frozen in (vae, seen_by):
+        frozen.to(compute.device)
 
     def step(number: int, progress: float) -> tuple[Tensor, Mapping[str, float]]:
         side, count = SIZES[number % len(SIZES)]
-        batch = bank.draw(random, side, count)
-        quality = torch.from_numpy(random.integers(1, config.qualities + 1, count))
+        batch = bank.draw(random, side, count).on(compute.device)
+        quality = compute.place(torch.from_numpy(random.integers(1, config.qualities + 1, count)))
         output, y_bits, z_bits = codec(batch, quality, noisy=bool(random.random() < NOISE_SHARE))
         weight = functional.interpolate(batch.masks, scale_factor=2) * (1 - UNSENT_WEIGHT) + UNSENT_WEIGHT
         # Errors are averaged over what was sent, as the bits of y are: rate and distortion of a small
@@ -181,16 +183,19 @@ def main() -> None:
         }
         if number % 2 == 0:
             few = slice(0, max(1, count // 2))
-            with torch.autocast("cpu", torch.bfloat16):
+            with compute.autocast():
                 decoded = decode_latent(vae, output[few])
             fine = functional.interpolate(weight[few], scale_factor=8)
             squared = ((decoded.float() - batch.pictures[few]).pow(2) * fine).mean(dim=(1, 2, 3)) / share[few]
-            loss = loss + PICTURE_WEIGHT * squared.mean()
+            with compute.autocast():
+                seen = seen_by(decoded.float(), batch.pictures[few], weight[few]).mean()
+            loss = loss + PICTURE_WEIGHT * squared.mean() + FEATURE_WEIGHT * seen
             figures[f"psnr{side}"] = -10 * math.log10(float(squared.mean().detach()))
+            figures[f"features{side}"] = float(seen.detach())
         return loss + codec.prior.loss(), figures
 
     loop = LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=7e-4)
-    train(codec, step, loop)
+    train(codec, step, loop, compute=compute, generators=[random])
     save_file({k: v.contiguous() for k, v in codec.state_dict().items()}, arguments.out / "codec-float.safetensors")
 
 

@@ -8,8 +8,6 @@ from merely received latents in turn; its encoder stays, so the codec stays vali
 
 from __future__ import annotations
 
-import argparse
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from discover_stream.training.codec import CELLS, CROP, CropBank, TrainableCodec
 from discover_stream.training.data import CropSampler, load_pictures
 from discover_stream.training.export import load_trained
 from discover_stream.training.loop import LoopConfig, train, write_half
+from discover_stream.training.stage import begin, stage_parser
 from discover_stream.training.vae import picture_loss
 
 PURE_NOISE_SHARE = 0.4
@@ -63,20 +62,11 @@ class PairBank:
 
 def main() -> None:
     """Train and write `denoiser.safetensors`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
+    parser = stage_parser(__doc__, "runs/denoiser", 20, batch=12, crops=1200)
     parser.add_argument("--vae", type=Path, default=Path("runs/vae/vae.safetensors"))
     parser.add_argument("--codec", type=Path, default=Path("runs/codec/codec-float.safetensors"))
-    parser.add_argument("--out", type=Path, default=Path("runs/denoiser"))
-    parser.add_argument("--minutes", type=float, default=20)
-    parser.add_argument("--batch", type=int, default=12)
-    parser.add_argument("--crops", type=int, default=1200)
-    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.manual_seed(2)
-    torch.set_num_threads(arguments.threads)
-    random = np.random.default_rng(2)
+    random = begin(arguments.threads, seed=2)
     vae = load_vae(arguments.vae).to(memory_format=torch.channels_last)
     codec = TrainableCodec(CodecConfig())
     load_trained(codec, load_file(arguments.codec))

@@ -30,12 +30,15 @@ from discover_stream.training.grounder_data import (
 )
 from discover_stream.training.grounder_loss import train_step
 from discover_stream.training.pseudo_labels import (
+    NO_LABELS,
+    SURE,
     ClipPlan,
     Sample,
     label_clip,
     label_photo,
     read_clip,
     read_photos,
+    read_pictures,
     simulate_samples,
 )
 from discover_stream.training.teacher import YoloxTeacher
@@ -50,15 +53,18 @@ CLIPS: Mapping[str, ClipPlan] = {
 """Clips that may shape the weights. Only their first halves are used."""
 
 SOURCE_WEIGHTS: Mapping[str, float] = {
-    "photos": 2.0,
+    "photos": 1.5,
     "photos of people": 3.0,  # else the class is learnt from simulated people, who look like nobody
-    "simulated": 2.5,
+    "simulated": 4.0,
     "suburb": 1.5,
 }
 """Share of the draws per source; 1 for the others."""
 
-SIMULATED_SEEDS = range(5000, 5030)
-"""Simulated cameras to train on, far from the seeds that demos and tests use."""
+SIMULATED: Mapping[str, tuple[range, int]] = {
+    "simulated": (range(5000, 5030), 12),
+    "simulated more": (range(5030, 5090), 8),
+}
+"""Simulated cameras (seeds) to train on and frames of each, far from the seeds that demos and tests use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +147,12 @@ class TrainState:
         self.optimizer.load_state_dict(state["optimizer"])
         self.seconds, self.steps = state["seconds"], state["steps"]
 
+    def start_from(self, path: Path) -> None:
+        """Begin a new run, with a schedule and an optimizer of its own, at the weights of another run's checkpoint."""
+        average = torch.load(path, weights_only=True)["average"]
+        self.network.load_state_dict(average)
+        self.average.load_state_dict(average)
+
 
 def export(network: Detector, path: Path) -> None:
     """Write the weights to ship: fp16 safetensors without the counters of batch norm."""
@@ -156,7 +168,7 @@ def export(network: Detector, path: Path) -> None:
 def gather(data: Path, teacher: Path, cache: Path) -> dict[str, list[Sample]]:
     """Labelled pictures by source, made by the teacher where the cache does not hold them yet."""
     cache.mkdir(parents=True, exist_ok=True)
-    names = [*CLIPS, "photos"]
+    names = [*CLIPS, "photos", "natural"]
     if any(not (cache / f"{name}.npz").exists() for name in names):
         model = YoloxTeacher(teacher)
         for name, plan in CLIPS.items():
@@ -166,10 +178,16 @@ def gather(data: Path, teacher: Path, cache: Path) -> dict[str, list[Sample]]:
         if not (cache / "photos.npz").exists():
             photos = read_photos(data / "vehicles")
             store([label_photo(model, image, rows) for image, rows in photos], cache / "photos.npz")
-    if not (cache / "simulated.npz").exists():
-        store(simulate_samples(SIMULATED_SEEDS, per_seed=12), cache / "simulated.npz")
-    sources = {name: restore(cache / f"{name}.npz") for name in [*names, "simulated"]}
+        if not (cache / "natural.npz").exists():
+            samples = (label_photo(model, image, NO_LABELS, SURE) for image in read_pictures(data / "natural"))
+            store([sample for sample in samples if shows_people(sample)], cache / "natural.npz")
+    for name, (seeds, per_seed) in SIMULATED.items():
+        if not (cache / f"{name}.npz").exists():
+            store(simulate_samples(seeds, per_seed), cache / f"{name}.npz")
+    sources = {name: restore(cache / f"{name}.npz") for name in names}
     sources["photos of people"] = [sample for sample in sources["photos"] if shows_people(sample)]
+    sources["photos of people"] += sources.pop("natural")
+    sources["simulated"] = [sample for name in SIMULATED for sample in restore(cache / f"{name}.npz")]
     return sources
 
 
@@ -245,6 +263,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=TrainOptions().minutes)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--learning-rate", type=float, default=TrainOptions().learning_rate, help="at its peak")
+    parser.add_argument("--batch", type=int, default=TrainOptions().batch, help="examples a step")
+    parser.add_argument("--start", type=Path, help="checkpoint of another run whose weights this one begins with")
     parser.add_argument("--no-bf16", action="store_true", help="for processors without bfloat16")
     parser.add_argument("--resume", action="store_true", help="continue from the run's checkpoint")
     args = parser.parse_args(argv)
@@ -254,11 +275,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except InputError as error:
         sys.stderr.write(f"{error}\n")
         return 2
-    options = TrainOptions(minutes=args.minutes, seed=args.seed, bf16=not args.no_bf16)
+    options = TrainOptions(
+        minutes=args.minutes,
+        batch=args.batch,
+        learning_rate=args.learning_rate,
+        seed=args.seed,
+        bf16=not args.no_bf16,
+    )
     state = TrainState(options)
     checkpoint = args.out / "checkpoint.pt"
     if args.resume and checkpoint.exists():
         state.load(checkpoint)
+    elif args.start is not None:
+        state.start_from(args.start)
     train(sources, state, options, args.out)
     return 0
 

@@ -30,9 +30,10 @@ class AugmentOptions:
     """How far examples stray from the pictures. Scales are relative to `long_side` in use."""
 
     side: int = 384
-    long_side: int = 512
+    long_side: int = 640
     scale: tuple[float, float] = (0.45, 1.6)
-    mosaic: float = 0.7
+    mosaic: float = 0.6
+    captions: float = 0.25
     min_side: float = 4.0
     min_visible: float = 0.3
 
@@ -80,6 +81,8 @@ def make_example(mixer: SampleMixer, rng: np.random.Generator, options: AugmentO
         canvas[y0 : y0 + h, x0 : x0 + w] = part.image
         shift = np.array([x0, y0, x0, y0], np.float32)
         parts.append(Sample(part.image, part.boxes + shift, part.classes, part.ignored))
+    if rng.random() < options.captions:
+        _burn_in(canvas, rng)
     return Sample(
         _recolour(canvas, rng),
         np.concatenate([p.boxes for p in parts]),
@@ -97,7 +100,7 @@ def _cut(sample: Sample, size: tuple[int, int], rng: np.random.Generator, option
     x, y = (int(rng.integers(width - src_w + 1)), int(rng.integers(height - src_h + 1)))
     boxes, ignored = sample.boxes, sample.ignored
     if len(boxes) and rng.random() < 0.7:  # most windows look at something
-        a = boxes[rng.integers(len(boxes))]
+        a = boxes[_something(sample, rng)]
         x = int(np.clip(rng.uniform(a[0], a[2]) - rng.uniform(0.2, 0.8) * src_w, 0, width - src_w))
         y = int(np.clip(rng.uniform(a[1], a[3]) - rng.uniform(0.2, 0.8) * src_h, 0, height - src_h))
     mode = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -120,10 +123,36 @@ def _cut(sample: Sample, size: tuple[int, int], rng: np.random.Generator, option
     )
 
 
+def _something(sample: Sample, rng: np.random.Generator) -> int:
+    """The index of a box to look at: of a kind that the picture shows, each as likely, so that rare ones are seen."""
+    taught = sample.classes[~sample.ignored]
+    if not len(taught):
+        return int(rng.integers(len(sample.classes)))
+    kind = rng.choice(np.unique(taught))
+    return int(rng.choice(np.flatnonzero(~sample.ignored & (sample.classes == kind))))
+
+
 def _touches(boxes: FloatArray, width: int, height: int, part: float) -> npt.NDArray[np.bool_]:
     """Boxes that fill at least `part` of the window: worth learning however little of the object shows."""
     out: npt.NDArray[np.bool_] = np.prod(boxes[:, 2:] - boxes[:, :2], -1) >= part * width * height
     return out
+
+
+def _burn_in(canvas: Image, rng: np.random.Generator) -> None:
+    """Write a few lines of letters over the picture, as cameras do: they are nothing to find."""
+    side = canvas.shape[0]
+    letters = np.array(list("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789:/-. "))
+    for _ in range(int(rng.integers(1, 4))):
+        text = "".join(rng.choice(letters, rng.integers(4, 22)))
+        font = int(rng.choice((cv2.FONT_HERSHEY_SIMPLEX, cv2.FONT_HERSHEY_PLAIN, cv2.FONT_HERSHEY_DUPLEX)))
+        size, thickness = float(rng.uniform(0.35, 1.3)), int(rng.integers(1, 4))
+        (w, h), below = cv2.getTextSize(text, font, size, thickness)
+        x, y = int(rng.integers(-w // 3, side - w // 3)), int(rng.integers(h, side))
+        dark, bright = int(rng.integers(0, 70)), int(rng.integers(170, 256))
+        if rng.random() < 0.5:
+            cv2.rectangle(canvas, (x - 3, y - h - 3), (x + w + 3, y + below), (dark,) * 3, -1)
+        ink = dark if rng.random() < 0.2 else bright
+        cv2.putText(canvas, text, (x, y), font, size, (ink,) * 3, thickness, cv2.LINE_AA)
 
 
 def _recolour(image: Image, rng: np.random.Generator) -> Image:

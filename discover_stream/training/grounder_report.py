@@ -1,9 +1,12 @@
 """Measure a grounder: `python -m discover_stream.training.grounder_report --data DIR --teacher YOLOX.onnx`.
 
-Always on pictures that did not shape the weights, against the teacher's findings in one look at each frame and
+On pictures that did not shape the weights, against the teacher's findings in one look at each frame and
 against the simulator's exact boxes; with `--linked` also against the teacher's findings linked in time, which is
 slow, for the teacher then looks at every frame and at its tiles. Prints one Markdown table; `--pictures DIR` also
 draws.
+
+Settings must be chosen on other pictures than those that are reported: `--tuning` measures on the first halves of the
+clips that shape weights and on simulated cameras of its own, for as many `--threshold`s as are given.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -19,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from discover_stream.semantics.detector import CLASSES, Detections, detect
+from discover_stream.semantics.detector import CLASSES, Detections, DetectOptions, detect
 from discover_stream.semantics.grounder import NanoGrounder
 from discover_stream.training.pseudo_labels import (
     ClipPlan,
@@ -43,8 +46,11 @@ CLIPS = (
     "crossing.mp4",
     "motorway_low.avi",
 )
+TUNING_CLIPS = CLIPS[:4]
 SIMULATED_SEEDS = range(100, 110)
 """Simulated cameras to measure on; training uses others."""
+TUNING_SEEDS = range(6000, 6008)
+"""Simulated cameras to choose settings on; neither training nor the measurement uses them."""
 MIN_SIDE = 8.0
 """Objects whose longer side is below this many pixels are neither asked for nor counted as wrong."""
 
@@ -128,23 +134,26 @@ def as_truth(image: Image, sure: Detections, doubtful: Detections) -> Sample:
 
 
 def truths(
-    data: Path, teacher: YoloxTeacher, clips: Sequence[str], every: int, *, linked: bool
+    data: Path, teacher: YoloxTeacher, clips: Sequence[str], every: int, *, sure: float, linked: bool, tuning: bool
 ) -> Iterator[tuple[str, list[Sample]]]:
-    """The labelled pictures to measure on, by name."""
+    """The labelled pictures to measure on, by name; with `tuning` those that settings may be chosen on.
+
+    What the teacher finds from `sure` on is the truth, what it finds from 0.15 on is excused.
+    """
     for clip in clips:
-        frames = read_clip(data / "video" / clip, 0.5, 1.0)
+        frames = read_clip(data / "video" / clip, *((0.0, 0.5) if tuning else (0.5, 1.0)))
         looks = []
         for frame in frames[::every]:
             found = teacher.detect(frame, 0.15)
-            unsure = found.scores < 0.3
+            unsure = found.scores < sure
             doubt = Detections(found.boxes[unsure], found.scores[unsure], found.classes[unsure])
-            looks.append(as_truth(frame, found.above(0.3), doubt))
+            looks.append(as_truth(frame, found.above(sure), doubt))
         name = Path(clip).stem
         yield f"{name}, teacher", looks
         if linked and name not in ("motorway_trucks", "crossing"):  # linking needs a camera that stands still
             movers = "car" if name == "carpark" else None
             yield f"{name}, linked", label_clip(teacher, frames, ClipPlan(every, movers))
-    yield "simulator", simulate_samples(SIMULATED_SEEDS, per_seed=6)
+    yield "simulator", simulate_samples(TUNING_SEEDS if tuning else SIMULATED_SEEDS, per_seed=6)
 
 
 def draw(image: Image, found: Detections, truth: Sample) -> Image:
@@ -159,9 +168,16 @@ def draw(image: Image, found: Detections, truth: Sample) -> Image:
     return out
 
 
-def row(name: str, vehicles: Counts, people: Counts) -> str:
+def measure(found: Sequence[Detections], truth: Sequence[Sample]) -> tuple[Counts, Counts]:
+    """Count the vehicles and the people of all pictures."""
+    pairs = list(zip(found, truth, strict=True))
+    vehicles = sum((compare(f, s, is_vehicle) for f, s in pairs), Counts())
+    return vehicles, sum((compare(f, s, is_person) for f, s in pairs), Counts())
+
+
+def row(name: str, threshold: float, vehicles: Counts, people: Counts) -> str:
     """One line of the table."""
-    cells = [name]
+    cells = [name, f"{threshold:.2f}"]
     for c in (vehicles, people):
         cells += [f"{c.hits + c.missed}", f"{c.recall:.2f}", f"{c.precision:.2f}", f"{c.f1:.2f}"]
     return "| " + " | ".join(cells) + " |\n"
@@ -173,32 +189,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--data", type=Path, required=True, help="folder with video/")
     parser.add_argument("--teacher", type=Path, required=True, help="YOLOX .onnx export")
     parser.add_argument("--weights", type=Path, help="instead of those shipped")
-    parser.add_argument("--threshold", type=float, help="instead of the default")
+    parser.add_argument("--threshold", type=float, action="append", help="instead of the default (repeatable)")
+    parser.add_argument("--long-side", type=int, default=DetectOptions().long_side, help="pixels of the input")
     parser.add_argument("--every", type=int, default=8, help="measure every n-th frame")
     parser.add_argument("--clip", action="append", choices=CLIPS, help="only this clip (repeatable)")
+    parser.add_argument("--sure", type=float, default=0.3, help="score from which the teacher's findings are the truth")
     parser.add_argument("--linked", action="store_true", help="also against the linked teacher")
+    parser.add_argument("--tuning", action="store_true", help="on the pictures that settings may be chosen on")
     parser.add_argument("--pictures", type=Path, help="folder for drawings")
     args = parser.parse_args(argv)
     torch.set_num_threads(1)
+    thresholds = args.threshold or [DetectOptions().threshold]
+    options = DetectOptions(args.long_side, threshold=min(thresholds))
+    clips = args.clip or (TUNING_CLIPS if args.tuning else CLIPS)
     try:
-        grounder = NanoGrounder.load(args.weights)
-        options = grounder.options
-        clips = args.clip or CLIPS
-        if args.threshold is not None:
-            options = replace(options, threshold=args.threshold)
-        sys.stdout.write("| pictures, truth | vehicles | R | P | F1 | people | R | P | F1 |\n")
-        sys.stdout.write("|---|---|---|---|---|---|---|---|---|\n")
-        for name, samples in truths(args.data, YoloxTeacher(args.teacher), clips, args.every, linked=args.linked):
-            found = [detect(grounder.network, [sample.image], options)[0] for sample in samples]
-            pairs = list(zip(found, samples, strict=True))
-            vehicles = sum((compare(f, s, is_vehicle) for f, s in pairs), Counts())
-            people = sum((compare(f, s, is_person) for f, s in pairs), Counts())
-            sys.stdout.write(row(name, vehicles, people))
+        grounder = NanoGrounder.load(args.weights, options)
+        teacher = YoloxTeacher(args.teacher)
+        sys.stdout.write("| pictures, truth | threshold | vehicles | R | P | F1 | people | R | P | F1 |\n")
+        sys.stdout.write("|---|---|---|---|---|---|---|---|---|---|\n")
+        kinds = {"sure": args.sure, "linked": args.linked, "tuning": args.tuning}
+        for name, samples in truths(args.data, teacher, clips, args.every, **kinds):
+            found = detect(grounder.network, [sample.image for sample in samples], options)
+            for threshold in thresholds:
+                sys.stdout.write(row(name, threshold, *measure([f.above(threshold) for f in found], samples)))
             sys.stdout.flush()
             if args.pictures is not None:
                 args.pictures.mkdir(parents=True, exist_ok=True)
-                for n in (0, len(pairs) // 2):
-                    picture = draw(pairs[n][1].image, *pairs[n])[..., ::-1]
+                for n in (0, len(samples) // 2):
+                    picture = draw(samples[n].image, found[n], samples[n])[..., ::-1]
                     cv2.imwrite(str(args.pictures / f"{name.replace(', ', '_')}_{n}.png"), picture)
     except InputError as error:
         sys.stderr.write(f"{error}\n")

@@ -1,30 +1,60 @@
-"""The loop every training stage shares: time budget, checkpoints, resume, moving average, curve."""
+"""The loop every training stage shares: budget, checkpoints, exact resume, moving average, curves.
+
+A budget is a number of steps, or minutes of wall time where the machine decides how far a run gets. A run of so
+many steps that is killed and resumed ends with the same weights as one that never stopped: checkpoints hold the
+optimiser, the moving average and the state of every source of random numbers.
+"""
 
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from discover_stream.training.compute import Compute
+from discover_stream.types import InputError
+
 log = logging.getLogger(__name__)
 
 StepFunction = Callable[[int, float], tuple[Tensor, Mapping[str, float]]]
-"""Maps a step number and the share of time used (0..1) to (loss, figures to record)."""
+"""Maps a step number and the share of the budget used (0..1) to (loss, figures to record)."""
+
+CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
 class LoopConfig:
-    """How long and how fast a stage learns. `minutes` counts all runs of the stage together."""
+    """How long and how fast a stage learns.
+
+    Attributes:
+        out: folder of checkpoints and curves.
+        minutes: of wall time, all runs of the stage together; or
+        steps: of the optimiser. One of the two is given.
+        learning_rate: after the warm-up.
+        warmup_steps: over which it rises.
+        clip_norm: bound of the gradient's norm.
+        ema: decay of the moving average of the weights.
+        save_seconds: between checkpoints.
+        record_every: steps between lines of the curves.
+
+    Raises:
+        InputError: both or none of minutes and steps are given.
+    """
 
     out: Path
-    minutes: float
+    minutes: float | None = None
+    steps: int | None = None
     learning_rate: float = 4e-4
     warmup_steps: int = 50
     clip_norm: float = 1.0
@@ -32,52 +62,118 @@ class LoopConfig:
     save_seconds: float = 120.0
     record_every: int = 100
 
+    def __post_init__(self) -> None:
+        if (self.minutes is None) == (self.steps is None):
+            raise InputError("a training stage has a budget of minutes or of steps; give one of the two")
 
-def rate_at(config: LoopConfig, step: int, elapsed: float) -> float:
-    """Learning rate: linear warm-up, then flat, then linear to 2 % over the last 40 % of the time."""
+    def progress(self, step: int, used: float) -> float:
+        """Share of the budget that is used, 0..1, after `step` steps in `used` seconds."""
+        if self.steps is not None:
+            return min(1.0, step / self.steps)
+        assert self.minutes is not None
+        return min(1.0, used / (self.minutes * 60))
+
+    def left(self, step: int, used: float) -> str:
+        """What is left of the budget, for people."""
+        progress = self.progress(step, used)
+        if self.minutes is not None:
+            return f"{self.minutes - used / 60:.1f} min left"
+        ahead = used / 60 * (1 - progress) / progress if progress else 0.0
+        return f"{step}/{self.steps} steps, about {ahead:.1f} min left"
+
+
+def rate_at(config: LoopConfig, step: int, progress: float) -> float:
+    """Learning rate: linear warm-up, then flat, then linear to 2 % over the last 40 % of the budget."""
     warm = min(1.0, (step + 1) / config.warmup_steps)
-    progress = elapsed / (config.minutes * 60)
     cool = 1.0 if progress < 0.6 else max(0.02, (1 - progress) / 0.4)
     return config.learning_rate * warm * cool
 
 
 class Run:
-    """What a checkpoint holds: model, moving average of its weights, optimiser, steps and seconds used."""
+    """What a checkpoint holds: model, moving average, optimiser, random numbers, steps and seconds used.
 
-    def __init__(self, model: nn.Module, config: LoopConfig) -> None:
+    Args:
+        model: what learns; on the device of `compute`.
+        config: of the loop.
+        compute: where it runs.
+        generators: whose numbers the step function draws, beside torch's own.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        config: LoopConfig,
+        compute: Compute | None = None,
+        generators: Sequence[np.random.Generator] = (),
+    ) -> None:
         self.model = model
         self.config = config
+        self.compute = compute or Compute("no", cpu=True)
+        self.generators = tuple(generators)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4
-        )
+        optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
+        self.optimizer = self.compute.optimizer(optimizer)
         self.average = {k: v.detach().clone() for k, v in model.state_dict().items()}
         self.step = 0
         self.used = 0.0
-        self._file = config.out / "checkpoint.pt"
+        self._file = config.out / CHECKPOINT
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is used."""
+        return self.config.progress(self.step, self.used)
 
     def resume(self) -> None:
-        """Continue from the checkpoint, where there is one."""
+        """Continue from the checkpoint, where there is one.
+
+        Raises:
+            InputError: it is damaged or of another stage.
+        """
         if not self._file.exists():
             return
-        saved = torch.load(self._file, weights_only=True)
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.average, self.step, self.used = saved["average"], saved["step"], saved["used"]
+        try:
+            saved = torch.load(self._file, weights_only=True, map_location=self.compute.device)
+            self.model.load_state_dict(saved["model"])
+            self.optimizer.load_state_dict(saved["optimizer"])
+            self.average, self.step, self.used = saved["average"], saved["step"], saved["used"]
+            self._restore(saved.get("random"))
+        except (RuntimeError, KeyError, ValueError, EOFError, OSError, UnpicklingError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{self._file}: not a checkpoint of this stage ({reason}); move it away to start anew"
+            ) from None
         log.info("resumed at step %d, %.1f minutes used", self.step, self.used / 60)
 
     def save(self) -> None:
         """Write the checkpoint; a crash while writing leaves the earlier one."""
+        if not self.compute.leads:
+            return
         state = {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": self.average,
             "step": self.step,
             "used": self.used,
+            "random": self._random(),
         }
         temporary = self._file.with_suffix(".tmp")
         torch.save(state, temporary)
         temporary.replace(self._file)
+
+    def _random(self) -> dict[str, Any]:
+        # numpy's states hold integers of 128 bits: as text they survive any reader.
+        states = [json.dumps(generator.bit_generator.state) for generator in self.generators]
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": states}
+
+    def _restore(self, random: Mapping[str, Any] | None) -> None:
+        if random is None or self.compute.rank:
+            return  # an older checkpoint, or a process whose numbers are not the leader's
+        torch.set_rng_state(random["torch"].cpu())
+        if random["cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all([state.cpu() for state in random["cuda"]])
+        for generator, state in zip(self.generators, random["numpy"], strict=True):
+            generator.bit_generator.state = json.loads(state)
 
     def update(self, loss: Tensor) -> None:
         """One step of the optimiser and of the moving average.
@@ -86,10 +182,10 @@ class Run:
             FloatingPointError: the gradient is not finite.
         """
         for group in self.optimizer.param_groups:
-            group["lr"] = rate_at(self.config, self.step, self.used)
+            group["lr"] = rate_at(self.config, self.step, self.progress)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.config.clip_norm)
+        self.compute.backward(loss, self.parameters)
+        norm = self.compute.clip(self.parameters, self.config.clip_norm)
         if not torch.isfinite(norm):
             raise FloatingPointError(f"step {self.step}: the gradient is not finite; lower the learning rate")
         self.optimizer.step()
@@ -102,38 +198,84 @@ class Run:
                 self.average[key] = value.clone()
 
 
-def train(model: nn.Module, step_function: StepFunction, config: LoopConfig) -> nn.Module:
-    """Train the model's parameters that require gradients until the time budget is spent.
+class Curves:
+    """Figures of a run, averaged between its lines: `curve.csv`, and the same for TensorBoard."""
 
-    Resumes from `out/checkpoint.pt` where one exists and writes it every `save_seconds`. The curve
-    goes to `out/curve.csv`: step, seconds used, figures averaged since the line before.
+    def __init__(self, config: LoopConfig) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._config = config
+        self._sums: dict[str, list[float]] = {}
+        self._file = (config.out / "curve.csv").open("a", newline="")
+        self._writer = csv.writer(self._file)
+        self._board = SummaryWriter(str(config.out / "tensorboard"))
+
+    def add(self, figures: Mapping[str, float]) -> None:
+        """Figures of one step."""
+        for key, number in figures.items():
+            self._sums.setdefault(key, []).append(number)
+
+    def line(self, run: Run) -> None:
+        """Write what was added since the line before."""
+        means = {key: sum(numbers) / len(numbers) for key, numbers in self._sums.items()}
+        self._sums = {}
+        words = [f"{key}={value:.5g}" for key, value in means.items()]
+        self._writer.writerow([run.step, f"{run.used:.0f}", *words])
+        self._file.flush()
+        for key, value in means.items():
+            self._board.add_scalar(key, value, run.step)
+        log.info("step %d  %s  %s", run.step, self._config.left(run.step, run.used), "  ".join(words))
+
+    def close(self) -> None:
+        """No more lines."""
+        self._file.close()
+        self._board.close()
+
+
+def train(
+    model: nn.Module,
+    step_function: StepFunction,
+    config: LoopConfig,
+    *,
+    compute: Compute | None = None,
+    generators: Sequence[np.random.Generator] = (),
+) -> nn.Module:
+    """Train the model's parameters that require gradients until the budget is spent.
+
+    Resumes from `out/checkpoint.pt` where one exists and writes it every `save_seconds`. Curves go to `out/curve.csv`
+    (step, seconds used, figures averaged since the line before) and `out/tensorboard`.
+
+    Args:
+        model: on the device of `compute`.
+        step_function: see `StepFunction`.
+        config: of the loop.
+        compute: where it runs; None for float32 on the CPU.
+        generators: see `Run`.
 
     Returns:
         The model holding its moving-average weights.
     """
     config.out.mkdir(parents=True, exist_ok=True)
-    run = Run(model, config)
+    run = Run(model, config, compute, generators)
     run.resume()
+    curves = Curves(config) if run.compute.leads else None
     last_save = clock = time.monotonic()
-    sums: dict[str, list[float]] = {}
-    with (config.out / "curve.csv").open("a", newline="") as curve:
-        writer = csv.writer(curve)
-        while run.used < config.minutes * 60:
-            loss, figures = step_function(run.step, run.used / (config.minutes * 60))
+    try:
+        while run.progress < 1:
+            loss, figures = step_function(run.step, run.progress)
             run.update(loss)
             now = time.monotonic()
             run.used, clock = run.used + now - clock, now
-            for key, number in figures.items():
-                sums.setdefault(key, []).append(number)
-            if run.step % config.record_every == 0:
-                means = [f"{key}={sum(numbers) / len(numbers):.5g}" for key, numbers in sums.items()]
-                sums = {}
-                writer.writerow([run.step, f"{run.used:.0f}", *means])
-                curve.flush()
-                log.info("step %d  %.1f min left  %s", run.step, config.minutes - run.used / 60, "  ".join(means))
+            if curves is not None:
+                curves.add(figures)
+                if run.step % config.record_every == 0:
+                    curves.line(run)
             if now - last_save > config.save_seconds:
                 run.save()
                 last_save = now
+    finally:
+        if curves is not None:
+            curves.close()
     run.save()
     model.load_state_dict(run.average)
     return model

@@ -2,7 +2,8 @@
 
 Kinds (as in `codec.scales`): 0, part of a still frame, nothing known; 1, a track's key, the plate is known;
 2, a refresh, an earlier look at the object pasted on the plate is known. Scenes are the first halves of clips
-of fixed cameras and simulated streets; their plates are temporal medians. Photographs give keys as well: one
+of fixed cameras and simulated streets; their plates are temporal medians, and their small objects are sampled
+finer than the picture (`records.Atom.zoom`). Photographs give keys as well: one
 is the plate, a soft ellipse of another the object.
 """
 
@@ -33,6 +34,9 @@ MOVING = 20.0
 """Blurred difference to the plate, in grey levels, from which on a pixel belongs to an object."""
 KIND_SHARES = (0.35, 0.35, 0.30)
 
+SMALL_OBJECT, LARGE_OBJECT = 48, 200
+"""Shorter sides of objects, in pixels, below which atoms are sampled finer, and above which coarser."""
+
 Field = npt.NDArray[np.float32]
 
 
@@ -54,6 +58,11 @@ class Examples:
     references: Tensor
     masks: Tensor
     kinds: Tensor
+
+    def on(self, device: torch.device) -> Examples:
+        """The same on a device."""
+        fields = (self.pictures, self.latents, self.references, self.masks, self.kinds)
+        return Examples(*(field.to(device, non_blocking=True) for field in fields))
 
 
 @dataclass(frozen=True)
@@ -123,6 +132,20 @@ def shift_between(earlier: Image, later: Image, where: npt.NDArray[np.bool_]) ->
     return int(left - x0 - column), int(top - y0 - row)
 
 
+def extent_of(thing: npt.NDArray[np.bool_]) -> int:
+    """The shorter side of an object's box, in pixels; `thing` (H, W) is not empty."""
+    rows, columns = np.flatnonzero(thing.any(axis=1)), np.flatnonzero(thing.any(axis=0))
+    return int(min(rows[-1] - rows[0], columns[-1] - columns[0])) + 1
+
+
+def sampled(picture: Image) -> Image:
+    """A square cut of a picture as an atom of `CROP` samples a side sees it."""
+    if picture.shape[0] == CROP:
+        return np.ascontiguousarray(picture)
+    how = cv2.INTER_AREA if picture.shape[0] > CROP else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(picture, (CROP, CROP), interpolation=how), dtype=np.uint8)
+
+
 @dataclass(frozen=True)
 class Example:
     """One crop: picture and reference (192, 192, 3) uint8 RGB (the reference None for kind 0), cells sent."""
@@ -171,12 +194,13 @@ class ExampleMaker:
         if len(places) < 60:
             return None
         row, column = places[int(self._random.integers(len(places)))]
-        centre = np.array([row, column]) + self._random.integers(-40, 41, 2)
-        top = int(np.clip(centre[0] - CROP // 2, 0, height - CROP))
-        left = int(np.clip(centre[1] - CROP // 2, 0, width - CROP))
-        cut = (slice(top, top + CROP), slice(left, left + CROP))
         thing = object_at(moving, int(row), int(column))
-        mask = cell_mask(thing[cut])
+        side = self._side(thing)
+        centre = np.array([row, column]) + self._random.integers(-side // 5, side // 5 + 1, 2)
+        top = int(np.clip(centre[0] - side // 2, 0, height - side))
+        left = int(np.clip(centre[1] - side // 2, 0, width - side))
+        cut = (slice(top, top + side), slice(left, left + side))
+        mask = cell_mask(cv2.resize(thing[cut].astype(np.uint8), (CROP, CROP), interpolation=cv2.INTER_NEAREST) > 0)
         if not mask.any():
             return None
         known = scene.plate
@@ -185,7 +209,15 @@ class ExampleMaker:
             left_open = difference(picture, known)[thing].mean()
             if left_open > 0.8 * difference(picture, scene.plate)[thing].mean():
                 known, kind = scene.plate, KEY  # a memory that tells less than the plate is not used
-        return Example(np.ascontiguousarray(picture[cut]), self._worn(known[cut]), mask, kind)
+        return Example(sampled(picture[cut]), self._worn(sampled(known[cut])), mask, kind)
+
+    def _side(self, thing: npt.NDArray[np.bool_]) -> int:
+        """Pixels a side of the cut around an object: atoms of small ones are sampled finer, of large ones coarser."""
+        extent, draw = extent_of(thing), self._random.random()
+        if extent < SMALL_OBJECT:
+            return CROP // 4 if draw < 0.15 and extent < SMALL_OBJECT / 2 else CROP // 2 if draw < 0.75 else CROP
+        fits = min(thing.shape) >= 2 * CROP
+        return 2 * CROP if extent > LARGE_OBJECT and fits and draw < 0.4 else CROP
 
     def _remembered(self, scene: Scene, now: int, thing: npt.NDArray[np.bool_]) -> Image:
         """The plate with an earlier look at an object, moved to where it is now (nearly)."""

@@ -61,6 +61,10 @@ MIN_VISIBLE = 0.25
 """Part of a simulated object that must show for it to be worth finding."""
 
 
+NO_LABELS: FloatArray = np.zeros((0, 5), np.float32)
+"""The labels of a photograph that has none of its own; see `label_photo`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sample:
     """One labelled picture.
@@ -276,13 +280,14 @@ def _sample(image: Image, boxes: FloatArray, classes: npt.NDArray[np.int64], ign
     )
 
 
-def label_photo(teacher: YoloxTeacher, image: Image, rows: FloatArray) -> Sample:
+def label_photo(teacher: YoloxTeacher, image: Image, rows: FloatArray, sure: float = SURE_SUPPORTED) -> Sample:
     """Label a photograph: its own labels first, then what the teacher sees besides.
 
     Args:
         teacher: completes the labels.
         image: (H, W, 3) uint8 RGB.
         rows: (n, 5) class of the photographs, then centre x, y, width, height as fractions.
+        sure: the teacher's score from which its finding counts as truth.
     """
     height, width = image.shape[:2]
     centre, half = rows[:, 1:3], rows[:, 3:5] / 2
@@ -294,12 +299,12 @@ def label_photo(teacher: YoloxTeacher, image: Image, rows: FloatArray) -> Sample
     if len(own) and len(found):
         clash = iou_matrix(found.boxes, own).max(1) >= 0.5
         fresh = ~(clash & (found.classes >= CLASSES.index("car")))
-    sure = fresh & (found.scores >= SURE_SUPPORTED)
-    doubt = fresh & ~sure
+    trusted = fresh & (found.scores >= sure)
+    doubt = fresh & ~trusted
     return _sample(
         image,
-        np.concatenate([own, found.boxes[sure]]),
-        np.concatenate([kinds, found.classes[sure]]),
+        np.concatenate([own, found.boxes[trusted]]),
+        np.concatenate([kinds, found.classes[trusted]]),
         found.boxes[doubt],
     )
 
@@ -326,6 +331,25 @@ def simulate_samples(seeds: Iterable[int], per_seed: int, size: tuple[int, int] 
     return samples
 
 
+def read_pictures(folder: Path) -> list[Image]:
+    """Photographs (JPEG, PNG) of a folder without labels, in the order of names, (H, W, 3) uint8 RGB each.
+
+    Raises:
+        InputError: there are no pictures, or one is damaged.
+    """
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
+    if not paths:
+        raise InputError(f"photographs {folder}: no *.jpg or *.png there; give the folder of the training data")
+    return [_picture(path) for path in paths]
+
+
+def _picture(path: Path) -> Image:
+    try:
+        return np.asarray(PIL.Image.open(path).convert("RGB"), np.uint8)
+    except OSError as error:
+        raise InputError(f"photograph {path}: not a picture; replace or remove it") from error
+
+
 def read_photos(folder: Path) -> list[tuple[Image, FloatArray]]:
     """Photographs of a folder with `images/*.jpg` and YOLO `labels/*.txt`, in the order of names.
 
@@ -334,13 +358,9 @@ def read_photos(folder: Path) -> list[tuple[Image, FloatArray]]:
     """
     photos = []
     for path in sorted((folder / "images").glob("*.jpg")):
-        try:
-            image = np.asarray(PIL.Image.open(path).convert("RGB"), np.uint8)
-        except OSError as error:
-            raise InputError(f"photograph {path}: not a picture; replace or remove it") from error
         text = (folder / "labels" / f"{path.stem}.txt").read_text()
         rows = [[float(v) for v in line.split()[:5]] for line in text.splitlines() if line.strip()]
-        photos.append((image, np.array(rows, np.float32).reshape(-1, 5)))
+        photos.append((_picture(path), np.array(rows, np.float32).reshape(-1, 5)))
     if not photos:
         raise InputError(f"photographs {folder}: no images/*.jpg there; give the folder of the training data")
     return photos

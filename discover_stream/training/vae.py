@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
-import logging
 import math
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -15,6 +12,7 @@ from torch.nn import functional
 from discover_stream.generation.vae import SMALL, WIDE, build_vae, decode_latent, encode_picture
 from discover_stream.training.data import CropSampler, load_pictures
 from discover_stream.training.loop import LoopConfig, train, write_half
+from discover_stream.training.stage import begin_anywhere, stage_parser
 
 LATENT_NOISE = 0.08
 """Noise added to latents in training, so that the decoder forgives what the codec leaves."""
@@ -35,24 +33,18 @@ def picture_loss(output: Tensor, target: Tensor) -> Tensor:
 
 def main() -> None:
     """Train and write `vae.safetensors`."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path("runs/vae"))
-    parser.add_argument("--minutes", type=float, default=30)
-    parser.add_argument("--threads", type=int, default=2)
+    parser = stage_parser(__doc__, "runs/vae", 30)
     parser.add_argument("--wide", action="store_true", help="three times the weights, twice the time of a picture")
     parser.add_argument("--learning-rate", type=float, default=2e-3)
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.manual_seed(0)
-    torch.set_num_threads(arguments.threads)
-    sampler = CropSampler(*load_pictures(arguments.data), crop=96, seed=0)
+    compute, _ = begin_anywhere(arguments.threads, seed=0)
+    sampler = CropSampler(*load_pictures(arguments.data), crop=96, seed=compute.rank)
     shape = WIDE if arguments.wide else SMALL
-    vae = build_vae(shape).to(memory_format=torch.channels_last)
+    vae = build_vae(shape).to(compute.device).to(memory_format=torch.channels_last)
 
     def step(_: int, __: float) -> tuple[Tensor, Mapping[str, float]]:
-        picture = sampler.batch(8).to(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        picture = compute.place(sampler.batch(8)).to(memory_format=torch.channels_last)
+        with compute.autocast():
             latent = encode_picture(vae, picture)
             noisy = latent + LATENT_NOISE * torch.randn_like(latent)
             output = decode_latent(vae, noisy)
@@ -63,7 +55,8 @@ def main() -> None:
         psnr = -10 * math.log10(functional.mse_loss(output.detach(), picture).item())
         return loss, {"loss": float(loss.detach()), "psnr": psnr, "size": float(size.detach())}
 
-    train(vae, step, LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=arguments.learning_rate))
+    loop = LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=arguments.learning_rate)
+    train(vae, step, loop, compute=compute, generators=[sampler.random])
     write_half(vae, arguments.out / "vae.safetensors", shape.metadata())
 
 

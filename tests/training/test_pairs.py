@@ -17,8 +17,10 @@ from discover_stream.training.pairs import (
     Sources,
     cell_mask,
     difference,
+    extent_of,
     median_plate,
     object_at,
+    sampled,
     shift_between,
 )
 from discover_stream.video.simulate import SimulatedCamera
@@ -121,3 +123,17 @@ def test_batches_are_cut_around_sent_cells_and_aligned(sources: Sources) -> None
     whole = bank.draw(np.random.default_rng(1), 192, 12)
     found = (bank.pictures.float().div(255)[None] - whole.pictures[:, None]).abs().amax(dim=(2, 3, 4)).argmin(dim=1)
     assert torch.equal(whole.latents, bank.latents[found].float())
+
+
+def test_small_objects_are_sampled_finer() -> None:
+    thing = np.zeros((240, 320), dtype=bool)
+    thing[100:120, 50:110] = True
+    assert extent_of(thing) == 20
+    random = np.random.default_rng(0)
+    cut = random.integers(0, 255, (96, 96, 3)).astype(np.uint8)
+    finer = sampled(cut)
+    assert finer.shape == (192, 192, 3)
+    # Each sample of the cut is where it was, at twice the place.
+    means = finer.reshape(96, 2, 96, 2, 3).mean(axis=(1, 3))
+    assert np.corrcoef(means.ravel(), cut.ravel())[0, 1] > 0.9
+    assert np.array_equal(sampled(finer), finer)

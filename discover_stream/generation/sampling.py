@@ -1,0 +1,145 @@
+"""Sampling: from z_c^ to the latent of a finished picture, with diffusers' samplers.
+
+The same noise always belongs to the same place of the same camera, so that what stands still looks the same in
+every frame; sampling itself adds none (DDIM, eta 0).
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import dataclass
+
+import torch
+from diffusers import DDIMScheduler
+from torch import Tensor
+
+from discover_stream.generation.diffusion import Diffusion, condition_of
+from discover_stream.types import InputError, Provenance
+
+MAX_STEPS = 1000
+
+
+@dataclass(frozen=True)
+class SamplePlan:
+    """How to sample.
+
+    Attributes:
+        steps: of the sampler, 1..1000.
+        start: share of the noise that sampling starts from. 1 is pure noise, the papers' way; below 1 it starts
+            from z_c^ with that much of the noise schedule applied, as image-to-image pipelines do.
+        guidance: of classifier-free guidance by the tags; 1 leaves it out (and saves half of the work).
+        control: factor of the control module; 0 shows what the prior does alone.
+
+    Raises:
+        InputError: a value is out of range.
+    """
+
+    steps: int = 1
+    start: float = 1.0
+    guidance: float = 1.0
+    control: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.steps <= MAX_STEPS:
+            raise InputError(f"steps {self.steps} is not in 1..{MAX_STEPS}")
+        if not 0 < self.start <= 1:
+            raise InputError(f"a start at {self.start} of the noise is not in (0, 1]")
+        if not 1 <= self.guidance <= 50 or not 0 <= self.control <= 10:
+            raise InputError(f"guidance {self.guidance} is not in 1..50, or control {self.control} not in 0..10")
+
+
+def timesteps_of(diffusion: Diffusion, plan: SamplePlan) -> tuple[DDIMScheduler, Tensor]:
+    """A sampler for a plan, and the timesteps it visits, noisiest first."""
+    sampler = copy.deepcopy(diffusion.schedule)
+    sampler.set_timesteps(max(plan.steps, math.ceil(plan.steps / plan.start)))
+    return sampler, sampler.timesteps[-plan.steps :]
+
+
+@torch.inference_mode()
+def sample(
+    diffusion: Diffusion, received: Tensor, sent: Tensor, noise: Tensor, text: str | list[str], plan: SamplePlan
+) -> Tensor:
+    """Sample clean latents.
+
+    Args:
+        diffusion: the models.
+        received: (B, L, h, w) z_c^.
+        sent: (B, 1, h, w) 1 where the cell was sent.
+        noise: (B, L, h, w), standard normal.
+        text: tags of every picture, or of all.
+        plan: see `SamplePlan`.
+
+    Returns:
+        (B, L, h, w).
+    """
+    texts = [text] * len(received) if isinstance(text, str) else text
+    guided = plan.guidance > 1 and any(texts)
+    words = diffusion.text.encode(texts)
+    if guided:
+        words = torch.cat([diffusion.text.encode([""] * len(texts)), words])
+    condition = condition_of(received, sent) if plan.control else None
+    if guided and condition is not None:
+        condition = torch.cat([condition, condition])
+    sampler, timesteps = timesteps_of(diffusion, plan)
+    latent = noise
+    if plan.start < 1:
+        latent = sampler.add_noise(received, noise, timesteps[:1])
+    for timestep in timesteps:
+        if guided:
+            both = diffusion.predict(torch.cat([latent, latent]), timestep, words, condition, strength=plan.control)
+            without, with_tags = both.chunk(2)
+            predicted = without + plan.guidance * (with_tags - without)
+        else:
+            predicted = diffusion.predict(latent, timestep, words, condition, strength=plan.control)
+        latent = sampler.step(predicted, timestep, latent, eta=0.0).prev_sample
+    return latent
+
+
+@dataclass(frozen=True)
+class ChangeBounds:
+    """By how much sampling may change the latent of a cell, per provenance, in units of the latent.
+
+    What was generated is free: nothing was received there.
+    """
+
+    sent: float = 1.0
+    plate: float = 1.0
+    propagated: float = 1.5
+
+    def of(self, provenance: Tensor) -> Tensor:
+        """(..., h, w) values of `Provenance` -> bounds of the same shape."""
+        bounds = torch.full(provenance.shape, math.inf)
+        for kind, bound in (
+            (Provenance.SENT, self.sent),
+            (Provenance.PLATE, self.plate),
+            (Provenance.PROPAGATED, self.propagated),
+        ):
+            bounds = torch.where(provenance == int(kind), torch.tensor(bound), bounds)
+        return bounds
+
+
+def bounded(
+    sampled: Tensor, received: Tensor, provenance: Tensor, bounds: ChangeBounds
+) -> tuple[Tensor, dict[str, float]]:
+    """Keep a sampling within its bounds, and say what it changed.
+
+    Args:
+        sampled: (B, L, h, w).
+        received: (B, L, h, w) z_c^.
+        provenance: (B, 1, h, w) values of `Provenance`.
+        bounds: per provenance.
+
+    Returns:
+        The latent (B, L, h, w), no channel of it farther from `received` than its cell's bound; the mean absolute
+        change of each provenance that occurs, by its name in lower case, after bounding.
+    """
+    most = bounds.of(provenance)
+    change = torch.minimum(torch.maximum(sampled - received, -most), most)
+    mean = change.abs().mean(dim=1, keepdim=True)
+    changed = {
+        kind.name.lower(): float(mean[provenance == int(kind)].mean())
+        for kind in Provenance
+        if bool((provenance == int(kind)).any())
+    }
+    return received + change, changed

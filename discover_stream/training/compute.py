@@ -1,0 +1,75 @@
+"""Where training runs and in which precision: accelerate, behind the few calls that the stages need."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Literal
+
+import torch
+from accelerate import Accelerator  # type: ignore[import-untyped]
+from torch import Tensor, nn
+
+Precision = Literal["no", "bf16", "fp16"]
+Autocast = Callable[[], AbstractContextManager[None]]
+"""Makes the context of a forward pass in a run's precision."""
+
+
+def bf16_on_cpu() -> AbstractContextManager[None]:
+    """The context of forward passes where nothing else is said."""
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+class Compute:
+    """The devices of a training run.
+
+    Started as one process it uses one device; under `accelerate launch` every process has its own, works on its own
+    examples, and gradients are averaged.
+
+    Args:
+        precision: of the forward pass; weights stay in float32.
+        cpu: stay on the CPU where there is a GPU.
+    """
+
+    def __init__(self, precision: Precision = "bf16", *, cpu: bool = False) -> None:
+        self._accelerator = Accelerator(mixed_precision=precision, cpu=cpu)
+
+    @property
+    def device(self) -> torch.device:
+        """Of this process."""
+        return self._accelerator.device  # type: ignore[no-any-return]
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes checkpoints and curves."""
+        return bool(self._accelerator.is_main_process)
+
+    @property
+    def rank(self) -> int:
+        """The number of this process, to be added to seeds: each draws its own examples."""
+        return int(self._accelerator.process_index)
+
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context of forward passes in the run's precision."""
+        return self._accelerator.autocast()  # type: ignore[no-any-return]
+
+    def place(self, value: Tensor) -> Tensor:
+        """A tensor on the run's device."""
+        return value.to(self.device, non_blocking=True)
+
+    def optimizer(self, optimizer: torch.optim.Optimizer) -> torch.optim.Optimizer:
+        """An optimiser that skips steps whose half-precision gradients overflowed."""
+        return self._accelerator.prepare_optimizer(optimizer)  # type: ignore[no-any-return]
+
+    def backward(self, loss: Tensor, parameters: list[nn.Parameter]) -> None:
+        """Gradients of a loss in `parameters`, averaged over the processes."""
+        self._accelerator.backward(loss)
+        if self._accelerator.num_processes > 1:
+            for parameter in parameters:
+                if parameter.grad is not None:
+                    parameter.grad = self._accelerator.reduce(parameter.grad, reduction="mean")
+
+    def clip(self, parameters: list[nn.Parameter], norm: float) -> Tensor:
+        """Bound the norm of the gradients; returns what it was."""
+        found: Tensor = self._accelerator.clip_grad_norm_(parameters, norm)
+        return found
