@@ -5,6 +5,7 @@
 #
 # Others: kafka [NODES=3] [PORT=9092] (a real Kafka on this machine; docs/kafka.md), kafka-stop,
 # chaos [LOG=sqlite] [NODES=3] [ARGS="--kills 40"] (a running system under random kills),
+# fuzz [MINUTES=10] (damaged and forged bytes against everything that reads bytes),
 # bench [DATA=dir] [GRID=full] (ours against what people use instead; writes docs/results.md),
 # setup (the environment with all tools), lint, format, types, wheel, freeze, clean.
 
@@ -26,10 +27,11 @@ PORT ?= 9092
 LOG ?= kafka
 DATA ?= $(wildcard ../shared/data)
 GRID ?= quick
+MINUTES ?= 10
 BENCH := out/bench
 SOURCES := discover_stream actors topics deploy tests benchmarks
 
-.PHONY: help setup demo test bench kafka kafka-stop chaos lint format types wheel freeze clean
+.PHONY: help setup demo test bench fuzz kafka kafka-stop chaos lint format types wheel freeze clean
 
 help:
 	@sed -n '/^# Two/,/^$$/s/^# \{0,1\}//p' Makefile
@@ -64,6 +66,10 @@ bench: $(VENV)/.ready-dev
 	wait $$pictures || { tail -n 5 $(BENCH)/images.log; exit 1; }
 	$(BIN)/discover eval speed "$${data[@]}" --out $(BENCH)
 	$(BIN)/discover eval results $(BENCH) --json docs/results.json --markdown docs/results.md --readme README.md
+
+# What shows a fault is kept in out/fuzz/found. One thread each: the targets are too small for more.
+fuzz: $(VENV)/.ready-dev
+	@OMP_NUM_THREADS=1 $(BIN)/python -W ignore -m benchmarks.fuzz --minutes $(MINUTES) $(ARGS)
 
 setup: $(VENV)/.ready-dev
 

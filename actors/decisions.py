@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from discover_stream.types import TaskOptions
 from topics.messages import TaskRecord
 from topics.partitioner import partition_for
 
@@ -138,30 +139,56 @@ def admit(lag: int, max_lag: int, when_behind: str, live: bool) -> Admission:
     return "drop" if when_behind == "drop" else "wait"
 
 
-def active_tasks(records: Iterable[TaskRecord]) -> dict[str, int]:
-    """Task -> label-set version of the tasks that are on after these starts and stops, in log order."""
-    active: dict[str, int] = {}
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A task that is on: the version of its label set, and how it is delivered."""
+
+    version: int
+    options: TaskOptions = field(default_factory=TaskOptions)
+
+
+def active_tasks(records: Iterable[TaskRecord]) -> dict[str, Running]:
+    """The tasks that are on after these starts and stops, in log order, by name."""
+    active: dict[str, Running] = {}
     for record in records:
         if record.action == "start":
-            active[record.task] = record.version
-        elif active.get(record.task) == record.version:
+            active[record.task] = Running(record.version, record.options)
+        elif record.task in active and active[record.task].version == record.version:
             del active[record.task]
     return active
 
 
-def task_changes(active: Mapping[str, int], wanted: Mapping[str, int], at_ns: int) -> tuple[TaskRecord, ...]:
-    """The records that turn the `active` tasks of a partition into the `wanted` ones, stops first."""
+def task_changes(active: Mapping[str, Running], wanted: Mapping[str, Running], at_ns: int) -> tuple[TaskRecord, ...]:
+    """The records that turn the `active` tasks of a partition into the `wanted` ones, stops first.
+
+    Where only the delivery changes, the task starts again and never stops.
+    """
     stops = [
-        TaskRecord(task=task, version=version, action="stop", at_ns=at_ns)
-        for task, version in sorted(active.items())
-        if wanted.get(task) != version
+        TaskRecord(task=task, version=on.version, action="stop", at_ns=at_ns)
+        for task, on in sorted(active.items())
+        if task not in wanted or wanted[task].version != on.version
     ]
     starts = [
-        TaskRecord(task=task, version=version, action="start", at_ns=at_ns)
-        for task, version in sorted(wanted.items())
-        if active.get(task) != version
+        TaskRecord(
+            task=task,
+            version=on.version,
+            action="start",
+            at_ns=at_ns,
+            deliver=on.options.deliver,
+            tags=on.options.tags,
+        )
+        for task, on in sorted(wanted.items())
+        if active.get(task) != on
     ]
     return (*stops, *starts)
+
+
+def grounding_due(last: int | None, seq: int, every: int) -> bool:
+    """Whether frame `seq` of a camera is to be grounded, when `last` was and every n-th is to be.
+
+    What counts is the distance, not the number: frames may have been dropped on the way.
+    """
+    return last is None or seq < last or seq - last >= every
 
 
 def key_collisions(keys: Mapping[tuple[str, int], int]) -> tuple[tuple[str, int], tuple[str, int]] | None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from actors.attempts import begin, blameless
-from actors.decisions import Care, to_be_buried
+from actors.decisions import Care, grounding_due, to_be_buried
 from actors.registry import KnownTask, TaskTable
 from discover_stream.types import BitstreamError, Frame, Image, InputError, LabelSet, Region
 from topics.catalogue import ARCHIVE, DEAD, FRAMES, INDEX
@@ -58,28 +58,40 @@ class EncodeReport:
 
 @dataclass(frozen=True, slots=True)
 class EncodeSettings:
-    """Quality 1..8 of all atoms, and how many frames one grounding call takes at most."""
+    """Quality 1..8 of all atoms, how many frames one grounding call takes at most, and that every n-th frame of a
+    camera is grounded."""
 
     quality: int
     batch: int
+    every: int = 1
 
 
 @dataclass(slots=True)
 class Batch:
     """Records read together. `frames` has the decoded picture of each, None where the record is not a frame,
-    or the error that says why it cannot be used; `regions` waits for grounding, one entry per picture."""
+    or the error that says why it cannot be used; `due` tells which are grounded, `regions` waits for grounding, one
+    entry per such picture."""
 
     records: list[Record]
     frames: list[Decoded]
+    due: list[bool]
     tasks: tuple[KnownTask, ...]
     regions: Callable[[], Sequence[RegionsByTask]]
     answer: deque[RegionsByTask] | None = field(default=None)
 
     def next_regions(self) -> RegionsByTask:
-        """Regions of the next picture in the batch; waits for the grounding pool at the first."""
+        """Regions of the next picture in the batch that is due; waits for the grounding pool at the first."""
         if self.answer is None:
             self.answer = deque(self.regions())
         return self.answer.popleft()
+
+
+@dataclass(frozen=True, slots=True)
+class Grounded:
+    """The frame of a camera that was grounded last, and for which label sets."""
+
+    seq: int
+    labels: tuple[LabelSet, ...]
 
 
 class EncodeStage:
@@ -93,6 +105,7 @@ class EncodeStage:
         self._stop = threading.Event()
         self._cameras: dict[str, CameraState] = {}
         self._trackers: dict[str, Tracker] = {}
+        self._grounded: dict[str, Grounded] = {}
         self._index = IndexWriter()
         self._care = Care(_BATCHES_AHEAD * settings.batch)
         self.report = EncodeReport()
@@ -142,7 +155,7 @@ class EncodeStage:
                     self._bury(stage, record, f"encoding died {attempts - 1} times on this record", attempts - 1)
                 else:
                     batch = self._begin(stage, [record], tasks.refresh())
-                    self._finish(stage, record, batch.frames[0], batch)
+                    self._finish(stage, record, batch, 0)
             self._care = self._care.after(1)
 
     def _poll(self, reader: Reader, most: int, timeout_s: float) -> list[Record]:
@@ -157,27 +170,39 @@ class EncodeStage:
         for record in records:
             hit(stage.transactional_id, "after_read", record.offset)
         frames = [read_frame(record) for record in records]
-        images = [frame.image for frame in frames if isinstance(frame, Frame)]
+        labels = tuple(task.labels for task in tasks)
+        due = [isinstance(frame, Frame) and self._is_due(frame, labels) for frame in frames]
+        images = [frame.image for frame, asked in zip(frames, due, strict=True) if asked and isinstance(frame, Frame)]
         if not images or not tasks:
-            return Batch(records, frames, tasks, lambda: [{} for _ in images])
-        answer = self._ground(images, tuple(task.labels for task in tasks))
+            return Batch(records, frames, due, tasks, lambda: [{} for _ in images])
+        answer = self._ground(images, labels)
         for record in records:
             hit(stage.transactional_id, "after_ask", record.offset)
-        return Batch(records, frames, tasks, answer)
+        return Batch(records, frames, due, tasks, answer)
+
+    def _is_due(self, frame: Frame, labels: tuple[LabelSet, ...]) -> bool:
+        """Whether a frame is grounded: every n-th is, and the first with other label sets."""
+        last = self._grounded.get(frame.camera)
+        seq = last.seq if last is not None and last.labels == labels else None
+        if not grounding_due(seq, frame.seq, self._settings.every):
+            return False
+        self._grounded[frame.camera] = Grounded(frame.seq, labels)
+        return True
 
     def _work(self, stage: Stage, batch: Batch) -> None:
-        for record, frame in zip(batch.records, batch.frames, strict=True):
+        for position, record in enumerate(batch.records):
             if self._stop.is_set():
                 return
-            self._finish(stage, record, frame, batch)
+            self._finish(stage, record, batch, position)
 
-    def _finish(self, stage: Stage, record: Record, frame: Decoded, batch: Batch) -> None:
+    def _finish(self, stage: Stage, record: Record, batch: Batch, position: int) -> None:
         """Commit what becomes of one record, the next of its batch."""
+        frame = batch.frames[position]
         if frame is None:
             self._pass_on(stage, record)
         elif isinstance(frame, Frame):
             try:
-                self._encode(stage, record, frame, batch)
+                self._encode(stage, record, frame, batch, due=batch.due[position])
             except (InputError, BitstreamError) as error:
                 self._bury(stage, record, str(error), 0)
         else:
@@ -197,15 +222,15 @@ class EncodeStage:
             transaction.commit_offset(FRAMES, self._partition, record.offset + 1)
         self._cameras = cameras
 
-    def _encode(self, stage: Stage, record: Record, frame: Frame, batch: Batch) -> None:
+    def _encode(self, stage: Stage, record: Record, frame: Frame, batch: Batch, *, due: bool) -> None:
         from discover_stream.codec.packet import packet_bytes
         from discover_stream.codec.still import encode_frame
+        from discover_stream.semantics.tags import picture_tags
 
-        height, width = frame.image.shape[:2]
-        found = batch.next_regions()
+        found = batch.next_regions() if due else None
         state = self._cameras.get(frame.camera, CameraState())
         tracker = self._tracker(frame.camera, state)
-        regions = tracker.update({task.name: found.get(task.name, ()) for task in batch.tasks}, width, height)
+        regions = tracked(tracker, frame, [task.name for task in batch.tasks], found)
         packet = encode_frame(
             self._codec,
             frame,
@@ -213,6 +238,8 @@ class EncodeStage:
             {task.name: task.key for task in batch.tasks},
             quality=self._settings.quality,
             incarnation=state.incarnation,
+            options={task.name: task.options for task in batch.tasks},
+            tags={task.name: picture_tags(regions[task.name]) for task in batch.tasks if task.options.tags},
         )
         data = packet_bytes(packet)
         hit(stage.transactional_id, "after_process", record.offset)
@@ -255,6 +282,17 @@ class EncodeStage:
             transaction.send(DEAD, record.key, dead, partition=self._partition)
             transaction.commit_offset(FRAMES, self._partition, record.offset + 1)
         self.report = replace(self.report, buried=self.report.buried + 1)
+
+
+def tracked(
+    tracker: Tracker, frame: Frame, tasks: Sequence[str], found: RegionsByTask | None
+) -> dict[str, tuple[Region, ...]]:
+    """The regions of a frame with their tracks, by task; of one that was not grounded (None), those carried on."""
+    height, width = frame.image.shape[:2]
+    if found is not None:
+        return tracker.update({task: found.get(task, ()) for task in tasks}, width, height, frame.seq)
+    carried = tracker.carry(width, height, frame.seq)
+    return {task: carried.get(task, ()) for task in tasks}
 
 
 def read_frame(record: Record) -> Decoded:

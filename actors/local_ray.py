@@ -13,6 +13,8 @@ os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 # Ray would run its workers at the lowest priority, behind everything else on the machine; cameras do not wait.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# GPUs stay visible to all processes: which one the grounder uses, its own configuration says.
+os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 

@@ -10,13 +10,15 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from actors.decisions import Running, active_tasks
 from actors.frame_buffer import retry_delay_s
 from actors.progress import Outage
 from discover_stream.types import DiscoverError
-from topics.catalogue import ARCHIVE, FRAMES
+from topics.catalogue import ARCHIVE, FRAMES, TASKS
 from topics.checks import stage_group, transactional_id
-from topics.log import Fenced, Log, LogError, TopicSpec, UnknownTopic, lag
+from topics.log import Fenced, Log, LogError, Record, TopicSpec, UnknownTopic, lag
 from topics.low_water import Caretaker
+from topics.messages import TaskRecord, decode_as
 
 _LOOK_EVERY_S = 0.2
 _CHECK_EVERY_S = 10.0
@@ -36,6 +38,35 @@ class LogFigures:
 def behind(log: Log, stage: str, topic: str, partition: int) -> int:
     """Offsets between the position of a stage and the end: 0 when no record waits. Raises LogError."""
     return lag(log, stage_group(transactional_id(stage, partition)), topic, [partition])[partition]
+
+
+class TasksOn:
+    """The tasks of some partitions, followed for as long as the system runs: `now` are those that are on in any of
+    them, `known` also those that were, each as it was started last."""
+
+    def __init__(self, log: Log, partitions: Sequence[int]) -> None:
+        self._reader = log.reader(TASKS, partitions)
+        self._records: dict[int, list[TaskRecord]] = {partition: [] for partition in partitions}
+        self.now: Mapping[str, Running] = {}
+        self.known: Mapping[str, Running] = {}
+
+    def refresh(self) -> None:
+        """Take in what was written since. Raises LogError."""
+        changed = False
+        while items := self._reader.poll():
+            for item in items:
+                if isinstance(item, Record) and item.value is not None:
+                    self._records[item.partition].append(decode_as(TaskRecord, item.value))
+                    changed = True
+        if changed:
+            started = [r for records in self._records.values() for r in records if r.action == "start"]
+            self.known = {record.task: Running(record.version, record.options) for record in started}
+            active = [active_tasks(records) for records in self._records.values()]
+            self.now = {name: on for tasks in active for name, on in tasks.items()}
+
+    def close(self) -> None:
+        """Let go of resources."""
+        self._reader.close()
 
 
 class TopicGone(UnknownTopic):
@@ -69,6 +100,7 @@ class LogView:
         self._names = [spec.name for spec in topics]
         partitions = next(spec.partitions for spec in topics if spec.name == FRAMES)
         self._caretaker = Caretaker(log, partitions)
+        self.tasks = TasksOn(log, self._used)
         self._maintained_s = self._checked_s = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log view", daemon=True)
@@ -86,6 +118,8 @@ class LogView:
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(timeout=5.0)
+        if not self._thread.is_alive():
+            self.tasks.close()
 
     def _run(self) -> None:
         failures, pause_s = 0, _LOOK_EVERY_S
@@ -116,6 +150,7 @@ class LogView:
         encode = {p: behind(self._log, "encode", FRAMES, p) for p in self._used}
         route = {p: behind(self._log, "route", ARCHIVE, p) for p in self._used}  # later, see `is_idle`
         self.figures = LogFigures(began_s, encode, route)
+        self.tasks.refresh()
 
     def _check(self, *, now: bool) -> None:
         if now or time.monotonic() - self._checked_s >= _CHECK_EVERY_S:

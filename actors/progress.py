@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Literal
+
+from discover_stream.types import TaskOptions
 
 Health = Literal["starting", "running", "restarting", "ended", "failed", "stopped"]
 """`ended`: a finite source was read to its end; `failed`: given up, `error` says why."""
@@ -75,13 +77,18 @@ class CameraProgress:
 @dataclass(frozen=True, slots=True)
 class TaskProgress:
     """What one task's subscribers were sent in this run: packets, all their bytes, and the rate of a
-    camera's stream time (not of processing time), summed over the cameras."""
+    camera's stream time (not of processing time), summed over the cameras.
+
+    `options` tell how it is delivered; `on` is false once it was turned off.
+    """
 
     name: str
     key: int
     packets: int
     bytes: int
     kbps: float
+    options: TaskOptions = field(default_factory=TaskOptions)
+    on: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,8 @@ class Progress:
 
     Attributes:
         elapsed_s: seconds since the system was started.
-        cameras, stages, tasks: in the order of the configuration.
+        cameras, stages: in the order of the configuration.
+        tasks: those of the configuration in its order, then others that are on, or were sent something, by name.
         archived: packets archived in this run; what a killed process did since its last answer is not in it.
         dead: records that went to the dead topic in this run, likewise.
         idle: every source has ended (or failed) and everything that was ingested has been routed.

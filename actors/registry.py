@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from actors.decisions import active_tasks, key_collisions, task_changes
+from actors.decisions import Running, active_tasks, key_collisions, task_changes
 from actors.task_switch import added_tasks
 from discover_stream.codec.packet import MAX_TASKS, task_key
-from discover_stream.types import InputError, LabelSet, Task
+from discover_stream.config import TaskConfig
+from discover_stream.types import InputError, LabelSet, Task, TaskOptions
 from topics.catalogue import LABELS, TASKS
 from topics.immutable import ImmutableTable
 from topics.log import Gap, Log, Record, Stage, latest_by_key
@@ -39,15 +40,21 @@ class KnownTask:
         """What grounding looks for."""
         return self.task.label_set
 
+    @property
+    def options(self) -> TaskOptions:
+        """How the task is delivered now."""
+        return self.task.options
 
-def load_tasks(names: Iterable[str]) -> tuple[Task, ...]:
-    """The configured tasks, by name of built-in ones or path of label-set files.
+
+def load_tasks(listed: Iterable[str | TaskConfig]) -> tuple[Task, ...]:
+    """The configured tasks, by name of built-in ones or path of label-set files, with how they are delivered.
 
     Raises InputError for one that cannot be loaded, two of one name, and two with the same key.
     """
     from discover_stream.semantics.labels import load_task
 
-    tasks = tuple(load_task(name) for name in names)
+    entries = [entry if isinstance(entry, TaskConfig) else TaskConfig(task=entry) for entry in listed]
+    tasks = tuple(replace(load_task(entry.task), options=entry.options) for entry in entries)
     for task in tasks:
         if [other.name for other in tasks].count(task.name) > 1:
             raise InputError(f"task {task.name!r} is configured twice; give every label set a name of its own")
@@ -98,7 +105,7 @@ def _activate(log: Log, stage: Stage, tasks: tuple[Task, ...], partitions: int) 
     table = ImmutableTable(log, LABELS, 0)
     known = read_label_sets(log)
     refuse_collisions({**known, **{(t.name, t.label_set.version): t for t in tasks}}.values())
-    wanted = {task.name: task.label_set.version for task in tasks}
+    wanted = {task.name: Running(task.label_set.version, task.options) for task in tasks}
     if len(wanted) > MAX_TASKS:
         raise InputError(
             f"{len(wanted)} tasks are configured or were added to the log, and a packet names at most {MAX_TASKS}; "
@@ -156,11 +163,11 @@ class TaskTable:
         if fresh:
             self._records += fresh
             active = active_tasks(self._records)
-            if any(pair not in self._sets for pair in active.items()):
+            if any((name, on.version) not in self._sets for name, on in active.items()):
                 self._sets = read_label_sets(self._log)
             self._active = tuple(
-                KnownTask(self._sets[name, version], task_key(name, version))
-                for name, version in sorted(active.items())
+                KnownTask(replace(self._sets[name, on.version], options=on.options), task_key(name, on.version))
+                for name, on in sorted(active.items())
             )
         return self._active
 

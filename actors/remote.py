@@ -19,7 +19,7 @@ from actors.decode_pool import DecodeJob, DecodeOptions
 from actors.encode import EncodeReport, EncodeSettings, RegionsByTask
 from actors.ingest import IngestReport
 from actors.route import RouteReport
-from discover_stream.config import CameraConfig
+from discover_stream.config import CameraConfig, GrounderConfig
 from discover_stream.types import Image, LabelSet, Region, Task
 from topics import open_log
 from topics.failpoints import hit
@@ -190,8 +190,9 @@ class RegistryActor:
 class GroundActor:
     """One process of the grounding pool. Stateless: any process may answer any call, twice if need be."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, grounder: GrounderConfig | None = None) -> None:
         self._threads = threads
+        self._config = grounder or GrounderConfig()
         self._grounder: Grounder | None = None
         self._done = 0
 
@@ -200,10 +201,10 @@ class GroundActor:
         if self._grounder is None:
             import torch
 
-            from discover_stream.semantics.grounder import NanoGrounder
+            from discover_stream.semantics.grounder_choice import load_grounder
 
             torch.set_num_threads(self._threads)
-            self._grounder = NanoGrounder.load()
+            self._grounder = load_grounder(self._config)
         return os.getpid()
 
     def ground(self, images: list[Image], label_sets: tuple[LabelSet, ...]) -> list[dict[str, tuple[Region, ...]]]:

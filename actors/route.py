@@ -8,19 +8,29 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 
 from actors.attempts import begin, blameless
 from actors.decisions import Care, to_be_buried
 from actors.registry import TaskTable
-from discover_stream.codec.packet import Packet, packet_bytes, parse_packet, route
-from discover_stream.types import BitstreamError
+from discover_stream.codec.any_packet import (
+    AnyPacket,
+    PlateClocks,
+    any_packet_bytes,
+    parse_any,
+    regions_only,
+    route_any,
+)
+from discover_stream.codec.packet import Packet
+from discover_stream.codec.stream_packet import StreamPacket
+from discover_stream.types import BitstreamError, Delivery
 from topics.catalogue import ARCHIVE, DEAD, task_topic
 from topics.failpoints import hit
 from topics.log import Gap, Log, Reader, Record, Stage
 from topics.messages import dead_message, encode
+from topics.plates import PlateShelf
 
 MAX_PACKETS = 32
 MAX_BYTES = 2**20
@@ -31,7 +41,10 @@ _POLL_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """Packets sent to one task for one camera: how many, all their bytes, first and last capture time."""
+    """Packets sent to one task for one camera: how many, all their bytes, first and last capture time.
+
+    Packets of stream mode whose plate, which tells their time, is not in the log any more are left out.
+    """
 
     task: str
     camera: str
@@ -62,15 +75,33 @@ class RouteReport:
     tallies: tuple[Tally, ...] = ()
 
 
-def split(packet: Packet, names: Mapping[int, str]) -> list[tuple[str, bytes]]:
-    """(task, packet bytes) for every task of an archive packet.
+def was_without_pixels(packet: AnyPacket, key: int) -> bool:
+    """Whether a packet was encoded while a task of it was delivered as regions alone.
+
+    In still mode every region of a task with pixels is covered by atoms of it. So whoever takes pixels since, and not
+    from this packet on, is not sent what somebody would take for an empty street.
+    """
+    if not isinstance(packet, Packet):
+        return False
+    task = packet.tasks.index(key)
+    found = any(task == other for region in packet.regions for other, _ in region.labels)
+    return packet.regions_only or (found and not any(task in atom.tasks for atom in packet.atoms))
+
+
+def split(packet: AnyPacket, names: Mapping[int, str], alone: Collection[int] = ()) -> list[tuple[str, bytes]]:
+    """(task, packet bytes) for every task of an archive packet, without pixels for the keys that want regions alone.
 
     Raises BitstreamError for a packet that holds a key no known task has.
     """
     unknown = [key for key in packet.tasks if key not in names]
     if unknown:
         raise BitstreamError(f"seq {packet.seq}: no label set is known for task key {unknown[0]:#06x}; register it")
-    return [(names[key], packet_bytes(route(packet, (key,)))) for key in packet.tasks]
+    parts = []
+    for key in packet.tasks:
+        part = route_any(packet, (key,))
+        stripped = key in alone or was_without_pixels(packet, key)
+        parts.append((names[key], any_packet_bytes(regions_only(part) if stripped else part)))
+    return parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +109,7 @@ class Routed:
     """What becomes of an archive record: a packet for each task, or where it cannot be routed, why not."""
 
     record: Record
-    packet: Packet | None = None
+    packet: AnyPacket | None = None
     parts: tuple[tuple[str, bytes], ...] = ()
     problem: str = ""
     deaths: int = 0
@@ -91,8 +122,11 @@ class RouteStage:
         self._log, self._partition, self._owner = log, partition, owner
         self._stop = threading.Event()
         self._names: Mapping[int, str] = {}
+        self._delivered: dict[int, Delivery] = {}  # also of tasks that are off by now, and have packets to be routed
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._care = Care(MAX_PACKETS)
+        self._clocks: dict[str, PlateClocks] = {}
+        self._plates = PlateShelf(log, partition)
         self.report = RouteReport()
 
     def stop(self) -> None:
@@ -105,6 +139,7 @@ class RouteStage:
             closing(self._log.stage("route", self._partition, self._owner)) as stage,
             closing(self._log.reader(ARCHIVE, [self._partition])) as reader,
             closing(TaskTable(self._log, self._partition)) as tasks,
+            closing(self._plates),
         ):
             # Not from the first record there is: what retention took meanwhile is to be counted.
             reader.seek(self._partition, stage.offsets.get((ARCHIVE, self._partition), 0))
@@ -118,6 +153,8 @@ class RouteStage:
             if lost:
                 self.report = replace(self.report, lost=self.report.lost + lost)
             records = [item for item in items if isinstance(item, Record)]
+            if records:
+                self._delivered.update({task.key: task.options.deliver for task in tasks.refresh()})
             if records and self._care.needed:
                 for record in records:
                     self._alone(stage, record, tasks)
@@ -139,10 +176,11 @@ class RouteStage:
     def _work(self, stage: Stage, record: Record, tasks: TaskTable) -> Routed:
         hit(stage.transactional_id, "after_read", record.offset)
         try:
-            packet = parse_packet(record.value or b"", camera=record.key or "?")
+            packet = parse_any(record.value or b"", camera=record.key or "?")
             if any(key not in self._names for key in packet.tasks):
                 self._names = tasks.names_by_key()
-            parts = tuple(split(packet, self._names))
+            alone = {key for key, deliver in self._delivered.items() if deliver == "regions"}
+            parts = tuple(split(packet, self._names, alone))
         except BitstreamError as error:
             return Routed(record, problem=str(error))
         hit(stage.transactional_id, "after_process", record.offset)
@@ -173,8 +211,21 @@ class RouteStage:
             tallies=tuple(self._tallies.values()),
         )
 
-    def _count(self, camera: str, packet: Packet, parts: Sequence[tuple[str, bytes]]) -> None:
+    def _count(self, camera: str, packet: AnyPacket, parts: Sequence[tuple[str, bytes]]) -> None:
+        time_ns = self._capture_ns(camera, packet)
+        if time_ns is None:
+            return
         for task, data in parts:
-            one = Tally(task, camera, 1, len(data), packet.capture_ns, packet.capture_ns)
+            one = Tally(task, camera, 1, len(data), time_ns, time_ns)
             known = self._tallies.get((task, camera))
             self._tallies[task, camera] = one if known is None else known.joined(one)
+
+    def _capture_ns(self, camera: str, packet: AnyPacket) -> int | None:
+        """A packet's capture time; None where its plate's clock is neither in memory nor in the log."""
+        clocks = self._clocks.get(camera, PlateClocks()).after(packet)
+        if isinstance(packet, StreamPacket) and clocks.capture_ns(packet) is None:
+            with suppress(BitstreamError):  # a damaged plate is told to whoever wants its picture
+                for plate in self._plates.fetch(camera, packet.plate_id):
+                    clocks = clocks.after(plate)
+        self._clocks[camera] = clocks
+        return clocks.capture_ns(packet)

@@ -94,10 +94,10 @@ class Supervisor:
         config = self._config
         cameras = {camera.name: camera for camera in config.cameras}
         ground = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(GroundActor)
-        grounders = [ground.remote(config.threads.ground) for _ in range(config.pools.ground)]
+        grounders = [ground.remote(config.threads.ground, config.grounder) for _ in range(config.pools.ground)]
         for index, handle in enumerate(grounders):
             self.watched.append(Watched(f"ground-{index}", "ground", handle, handle.load.remote))
-        settings = EncodeSettings(config.quality, config.pools.ground_batch)
+        settings = EncodeSettings(config.quality, config.pools.ground_batch, config.ground_every)
         for plan in plans:
             camera = cameras.get(plan.camera or "")
             if plan.kind == "encode":

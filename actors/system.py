@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from actors.decisions import StagePlan, is_idle, plan_stages, stream_kbps
+from actors.decisions import Running, StagePlan, is_idle, plan_stages, stream_kbps
 from actors.decode_pool import DecodeJob, DecodeOptions, DecodePool
 from actors.encode import EncodeReport
 from actors.frame_buffer import LOG_UNAVAILABLE
@@ -27,10 +28,9 @@ from actors.log_view import LogFigures, LogView, behind
 from actors.progress import CameraProgress, Progress, StageProgress, TaskProgress, outage_line
 from actors.registry import load_tasks
 from actors.route import RouteReport, Tally
-from actors.task_switch import added_tasks
 from discover_stream.codec.packet import task_key
 from discover_stream.config import Config, LogConfig, RetentionConfig
-from discover_stream.types import DiscoverError
+from discover_stream.types import DiscoverError, Task
 from topics import open_log
 from topics.catalogue import ARCHIVE, FRAMES, CatalogueSettings, catalogue
 from topics.log import Log, Retention
@@ -82,7 +82,6 @@ class System:
         """
         self.config = anchored_paths(config, Path.cwd())
         self._tasks = load_tasks(config.tasks)
-        self._shown = self._tasks
         self._tell = on_event or (lambda line: None)
         self._log: Log | None = None
         self._supervisor: Supervisor | None = None
@@ -104,8 +103,6 @@ class System:
         try:
             specs = catalogue([task.name for task in self._tasks], catalogue_settings(config.log))
             log.create_topics(specs)
-            listed = {task.name for task in self._tasks}
-            self._shown = (*self._tasks, *(task for task in added_tasks(log) if task.name not in listed))
             partitions = config.log.partitions
             self._plans = plan_stages([c.name for c in config.cameras], partitions, backlog(log, partitions))
             self._view = LogView(log, specs, {plan.partition for plan in self._plans}, self._tell)
@@ -142,17 +139,11 @@ class System:
             elapsed_s=time.monotonic() - self._started_s,
             cameras=tuple(camera_progress(item) for item in watched if item.kind == "ingest"),
             stages=tuple(stage_progress(view.figures, item) for item in watched),
-            tasks=self._task_progress(watched),
+            tasks=all_task_progress(self._tasks, view.tasks.now, view.tasks.known, tallies_of(reports)),
             archived=sum(report.frames for report in reports if isinstance(report, EncodeReport)),
             dead=sum(report.buried for report in reports if isinstance(report, EncodeReport | RouteReport)),
             idle=self._is_idle(),
             outage=view.outage,
-        )
-
-    def _task_progress(self, watched: Iterable[Watched]) -> tuple[TaskProgress, ...]:
-        tallies = [t for item in watched for r in list(item.reports.values()) for t in tallies_of(r.stage)]
-        return tuple(
-            task_progress(task.name, task_key(task.name, task.label_set.version), tallies) for task in self._shown
         )
 
     def wait_idle(self, timeout_s: float | None = None) -> bool:
@@ -287,9 +278,27 @@ def stage_progress(figures: LogFigures, item: Watched) -> StageProgress:
     )
 
 
-def tallies_of(report: object) -> tuple[Tally, ...]:
-    """What a routing process sent; nothing for others."""
-    return report.tallies if isinstance(report, RouteReport) else ()
+def tallies_of(reports: Iterable[object]) -> tuple[Tally, ...]:
+    """What routing processes sent."""
+    return tuple(tally for report in reports if isinstance(report, RouteReport) for tally in report.tallies)
+
+
+def all_task_progress(
+    listed: Sequence[Task], on: Mapping[str, Running], known: Mapping[str, Running], tallies: Sequence[Tally]
+) -> tuple[TaskProgress, ...]:
+    """What was sent to each task: those that a configuration lists, that are on, or that were sent something.
+
+    `known` are all tasks that the log knows, as they were started last; those that are listed and not known will be
+    on in a moment.
+    """
+    coming = {task.name: Running(task.label_set.version, task.options) for task in listed}
+    sent = {tally.task for tally in tallies} & {*known}
+    found = []
+    for name in (*coming, *sorted(({*on} | sent) - {*coming})):
+        running = on.get(name) or known.get(name) or coming[name]
+        progress = task_progress(name, task_key(name, running.version), tallies)
+        found.append(replace(progress, options=running.options, on=name in on or name not in known))
+    return tuple(found)
 
 
 def task_progress(name: str, key: int, tallies: Iterable[Tally]) -> TaskProgress:

@@ -7,15 +7,15 @@ configuration lists (`added_tasks`). Like everything about tasks, this is decide
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from actors.decisions import active_tasks, task_changes
+from actors.decisions import Running, active_tasks, task_changes
 from actors.task_requests import free_version, standing
 from discover_stream.codec.packet import MAX_TASKS
-from discover_stream.types import InputError, Task
+from discover_stream.types import InputError, Task, TaskOptions
 from topics.catalogue import LABELS, REQUESTS, TASKS, CatalogueSettings, catalogue, task_spec
 from topics.immutable import ImmutableTable
 from topics.log import Log, Stage
@@ -26,14 +26,15 @@ from topics.requests import decided, read_requests
 
 @dataclass(frozen=True, slots=True)
 class TaskFacts:
-    """What a log knows of a task: its latest labels (None without), its request, what asking took, and where it is
-    on: partition -> version."""
+    """What a log knows of a task: its latest labels (None without), its request, what asking took, where it is
+    on (partition -> version), and how it is delivered there, or would be."""
 
     name: str
     labels: LabelSetMessage | None
     request: TaskRequest | None
     inquiry: InquiryRecord | None
     active: Mapping[int, int]
+    options: TaskOptions = field(default_factory=TaskOptions)
 
 
 def ensure_topics(log: Log, settings: CatalogueSettings) -> CatalogueSettings:
@@ -50,8 +51,8 @@ def ensure_topics(log: Log, settings: CatalogueSettings) -> CatalogueSettings:
     return settings
 
 
-def active_by_partition(log: Log) -> list[dict[str, int]]:
-    """Task -> version of the tasks that are on, for each partition of cameras."""
+def active_by_partition(log: Log) -> list[dict[str, Running]]:
+    """The tasks that are on, by name, for each partition of cameras."""
     partitions = next((spec.partitions for spec in log.topics() if spec.name == TASKS), 0)
     records: list[list[TaskRecord]] = [[] for _ in range(partitions)]
     if partitions:
@@ -62,16 +63,18 @@ def active_by_partition(log: Log) -> list[dict[str, int]]:
 
 
 def added_tasks(log: Log) -> tuple[Task, ...]:
-    """The tasks that were added and not removed since, with their labels, by name."""
-    wanted = {r.task: r.version for r in read_requests(log).requests().values() if r.added and r.version}
+    """The tasks that were added and not removed since, with their labels and how they are delivered, by name."""
+    wanted = {r.task: r for r in read_requests(log).requests().values() if r.added and r.version}
     if not wanted:
         return ()
     labels = ImmutableTable(log, LABELS)
     try:
-        found = [labels.read(LabelSetMessage, task, version) for task, version in sorted(wanted.items())]
+        found = [labels.read(LabelSetMessage, task, wanted[task].version) for task in sorted(wanted)]
     finally:
         labels.close()
-    return tuple(message.to_task() for message in found if message is not None)
+    return tuple(
+        replace(message.to_task(), options=wanted[message.task].options) for message in found if message is not None
+    )
 
 
 def give_labels(log: Log, task: Task, owner: str, *, refresh: bool = False, exact: bool = False) -> int:
@@ -123,11 +126,17 @@ def give_labels(log: Log, task: Task, owner: str, *, refresh: bool = False, exac
     return decided(log, owner, decide)
 
 
-def switch_on(log: Log, name: str, settings: CatalogueSettings, owner: str) -> int:
+def switch_on(
+    log: Log,
+    name: str,
+    settings: CatalogueSettings,
+    owner: str,
+    delivery: Callable[[TaskOptions], TaskOptions] = lambda before: before,
+) -> int:
     """Turn a task's latest labels on in every partition of cameras, and keep them on; how many partitions changed.
 
-    The task's topic is created first. Raises InputError for a task without labels, and where a partition would have
-    more tasks than a packet can name.
+    The task's topic is created first. `delivery` says how it is delivered, given how it was. Raises InputError for a
+    task without labels, and where a partition would have more tasks than a packet can name.
     """
     if task_spec(name).name not in {spec.name for spec in log.topics()}:
         log.create_topics([task_spec(name, settings)])
@@ -143,20 +152,28 @@ def switch_on(log: Log, name: str, settings: CatalogueSettings, owner: str) -> i
             )
         changed = 0
         active = active_by_partition(log)
+        options = delivery(_options(request, active, name))
         with stage.transaction() as transaction:
             for partition, on in enumerate(active):
-                wanted = {**on, name: request.version}
+                wanted = {**on, name: Running(request.version, options)}
                 if len(wanted) > MAX_TASKS:
                     raise InputError(f"task {name}: {MAX_TASKS} tasks are on already, no more fit; remove one first")
                 changes = task_changes(on, wanted, time.time_ns())
                 changed += bool(changes)
                 for change in changes:
                     transaction.send(TASKS, name, encode(change), partition=partition)
-            if not request.added:
-                transaction.send(REQUESTS, name, encode(msgspec.structs.replace(request, added=True)))
+            added = msgspec.structs.replace(request, added=True, deliver=options.deliver, tags=options.tags)
+            if added != request:
+                transaction.send(REQUESTS, name, encode(added))
         return changed
 
     return decided(log, owner, decide)
+
+
+def _options(request: TaskRequest | None, active: Iterable[Mapping[str, Running]], name: str) -> TaskOptions:
+    """How a task is delivered where it is on, else as it was asked for."""
+    running = next((on[name].options for on in active if name in on), None)
+    return running or (request.options if request is not None else TaskOptions())
 
 
 def _has_labels(log: Log, name: str, version: int) -> bool:
@@ -182,7 +199,7 @@ def switch_off(log: Log, name: str, owner: str) -> int:
         changed = 0
         with stage.transaction() as transaction:
             for partition, on in enumerate(active):
-                rest = {task: version for task, version in on.items() if task != name}
+                rest = {task: running for task, running in on.items() if task != name}
                 changes = task_changes(on, rest, time.time_ns())
                 changed += bool(changes)
                 for change in changes:
@@ -208,6 +225,7 @@ def task_facts(log: Log) -> tuple[TaskFacts, ...]:
     for name in sorted({*latest, *requests}):
         message = latest.get(name)
         inquiry = None if message is None else table.inquiry(name, message.version)
-        on = {partition: tasks[name] for partition, tasks in enumerate(active) if name in tasks}
-        found.append(TaskFacts(name, message, requests.get(name), inquiry, on))
+        on = {partition: tasks[name].version for partition, tasks in enumerate(active) if name in tasks}
+        options = _options(requests.get(name), active, name)
+        found.append(TaskFacts(name, message, requests.get(name), inquiry, on, options))
     return tuple(found)

@@ -126,7 +126,7 @@ class Judge:
                 tracker, life = Tracker(next_track=tracker.next_track), incarnation
             (found,) = self._grounder.ground([frame.image], [task.label_set for task in self._tasks])
             height, width = frame.image.shape[:2]
-            regions = tracker.update(found, width, height)
+            regions = tracker.update(found, width, height, frame.seq)
             yield (
                 frame.seq,
                 encode_frame(self._codec, frame, regions, self._keys, quality=self._quality, incarnation=incarnation),

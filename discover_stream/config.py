@@ -14,22 +14,24 @@ from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from discover_stream.config_log import KafkaConfig, LogConfig, RetentionConfig, SaslConfig, Section, TlsConfig
-from discover_stream.types import InputError
+from discover_stream.types import Delivery, InputError, TaskOptions
 
 __all__ = [
     "CameraConfig",
     "Config",
+    "GrounderConfig",
     "KafkaConfig",
     "LogConfig",
     "MllmConfig",
     "RetentionConfig",
     "SaslConfig",
+    "TaskConfig",
     "TlsConfig",
     "datetime_ns",
     "default_config",
@@ -84,6 +86,58 @@ class CameraConfig(Section):
         return moment
 
 
+class TaskConfig(Section):
+    """One task, and how it is delivered. Its name or path alone may stand for it."""
+
+    task: str = Field(min_length=1, max_length=1000, title="Name of a built-in task, or path of a label-set file")
+    deliver: Delivery = Field(
+        default="pixels", title="What its packets hold: pixels (and regions), or regions alone, which cost far less"
+    )
+    tags: bool = Field(default=False, title="Whether its packets name the labels that are present in the picture")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, given: Any) -> Any:
+        return {"task": given} if isinstance(given, str) else given
+
+    @property
+    def options(self) -> TaskOptions:
+        """How the task is delivered."""
+        return TaskOptions(self.deliver, self.tags)
+
+
+class GrounderConfig(Section):
+    """What finds the regions. Its name alone may stand for it."""
+
+    kind: Literal["nano", "grounding-dino"] = Field(
+        default="nano", title="The shipped detector of six classes on a CPU, or Grounding DINO for any words, on a GPU"
+    )
+    path: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1000,
+        title="nano: a file of weights, null for the shipped ones; grounding-dino: a folder or owner/name on the "
+        "Hugging Face hub, null for the published Swin-T model",
+    )
+    device: str = Field(
+        default="auto", pattern=r"^(auto|cpu|cuda(:[0-9]{1,3})?)$", title="grounding-dino: auto, cpu, cuda or cuda:N"
+    )
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", title="grounding-dino: of its arithmetic; float16 needs a GPU"
+    )
+    batch: int | None = Field(
+        default=None, ge=1, le=256, title="grounding-dino: pictures times captions per pass; null: 1 on a CPU, else 8"
+    )
+    threshold: float | None = Field(
+        default=None, gt=0, lt=1, title="Score from which on something counts as found; null: what suits the grounder"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, given: Any) -> Any:
+        return {"kind": given} if isinstance(given, str) else given
+
+
 class PoolsConfig(Section):
     """How many processes share the stateless work."""
 
@@ -122,11 +176,18 @@ class Config(Section):
 
     log: LogConfig = Field(default=LogConfig(), title="The log")
     cameras: tuple[CameraConfig, ...] = Field(min_length=1, max_length=10_000, title="Cameras")
-    tasks: tuple[Annotated[str, Field(min_length=1, max_length=1000)], ...] = Field(
-        default=("vehicles", "pedestrians", "everything"),
+    tasks: tuple[TaskConfig, ...] = Field(
+        default=tuple(TaskConfig(task=name) for name in ("vehicles", "pedestrians", "everything")),
         min_length=1,
         max_length=63,
-        title="Tasks: names of built-in ones, or paths of label-set files",
+        title="Tasks: names of built-in ones, or paths of label-set files, or either with how it is delivered",
+    )
+    grounder: GrounderConfig = Field(default=GrounderConfig(), title="What finds the regions")
+    ground_every: int = Field(
+        default=1,
+        ge=1,
+        le=25,
+        title="Ground every n-th frame of a camera; in those between, regions are carried on by their tracks",
     )
     quality: int = Field(default=4, ge=1, le=8, title="Quality of all atoms, 1 (fewest bits) to 8")
     max_lag: int = Field(
@@ -142,7 +203,8 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _distinct(self) -> Config:
-        for what, names in (("camera", [camera.name for camera in self.cameras]), ("task", list(self.tasks))):
+        cameras, tasks = [camera.name for camera in self.cameras], [task.task for task in self.tasks]
+        for what, names in (("camera", cameras), ("task", tasks)):
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise ValueError(f"{what} {twice!r} is listed twice; every {what} needs a name of its own")

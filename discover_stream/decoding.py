@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from discover_stream.codec.model import MODEL_FILE, CodecModel, load_codec, shipped_weights
@@ -25,6 +25,7 @@ class DecodedFrame:
         image: (H, W, 3) uint8 RGB.
         provenance: (rows, columns) of cells, where each comes from.
         regions: per task key, its regions.
+        tags: per task key that has tags, ascending label indices; `semantics.tags.condition_text` makes words of them.
     """
 
     camera: str
@@ -33,6 +34,7 @@ class DecodedFrame:
     image: Image
     provenance: ProvenanceMap
     regions: Mapping[int, tuple[Region, ...]]
+    tags: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 def packet_regions(packet: Packet) -> dict[int, tuple[Region, ...]]:
@@ -86,8 +88,13 @@ class FrameDecoder:
 
         Raises:
             BitstreamError: the packet is damaged or of another model.
-            InputError: `steps` is out of range.
+            InputError: `steps` is out of range, or the packet holds regions only.
         """
+        if packet.regions_only:
+            raise InputError(
+                f"camera {camera}, seq {packet.seq}: this packet holds regions only and nothing of the picture;"
+                " decode one of a task that is delivered with pixels"
+            )
         wanted = packet if tasks is None else route(packet, tasks)
         received = decode_packet(self.model, wanted, camera=camera)
         rendered = self.renderer.render(
@@ -100,5 +107,11 @@ class FrameDecoder:
             generate=generate,
         )
         return DecodedFrame(
-            camera, wanted.seq, wanted.capture_ns, rendered.image, rendered.provenance, packet_regions(wanted)
+            camera,
+            wanted.seq,
+            wanted.capture_ns,
+            rendered.image,
+            rendered.provenance,
+            packet_regions(wanted),
+            {wanted.tasks[position]: tags for position, tags in wanted.tags},
         )

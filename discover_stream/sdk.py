@@ -13,6 +13,10 @@
 Delivery is at least once: after a crash, packets since the last commit come again, so that whoever counts
 drops repeats by `TaskFrame.identity`. Nothing here needs Ray; torch is imported when a picture is asked for.
 
+*Fixed cameras.* Packets of stream mode say what changed since earlier ones. A subscription reads on its own what
+came before its first packet, so joining late shows everything at once; what is missing all the same (a packet or a
+plate that the log does not have any more) is told by `TaskFrame.absent`, and mended by later packets.
+
 *Times.* A subscription starts at a time of writing (when the packet reached the log), or, for one camera, at a
 capture time (`AtCapture`). The archive is read by capture time, which is the moment the picture shows: for live
 cameras both agree within the delay of the system, for files and simulated cameras, and for cameras whose clock
@@ -24,30 +28,41 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from discover_stream.codec.packet import SCORE_BITS, Packet, parse_packet, task_key
+from discover_stream.codec.any_packet import AnyPacket, parse_any
+from discover_stream.codec.camera_reader import CameraReader
+from discover_stream.codec.follow import Reading
+from discover_stream.codec.packet import task_key
+from discover_stream.codec.stream_packet import StreamPacket
+from discover_stream.codec.stream_state import Absence, Lack
 from discover_stream.config import datetime_ns
-from discover_stream.types import Image, InputError, LabelSet, Profile, Region
+from discover_stream.semantics.tags import condition_text
+from discover_stream.types import BitstreamError, Image, InputError, LabelSet, Profile, Region
 from topics import open_log
 from topics.archive import Archived, Span, archive_gaps, archive_span, read_archive, task_offset
 from topics.catalogue import LABELS, TASK_PREFIX, task_topic
 from topics.log import AtOffset, AtTime, Gap, Log, Reader, Record, Start, latest_by_key
 from topics.messages import GapMessage, LabelSetMessage, decode_as
 from topics.partitioner import partition_for
+from topics.plates import PlateShelf
+from topics.rewind import packets_before
 
 if TYPE_CHECKING:
     from discover_stream.decoding import FrameDecoder
 
 __all__ = [
+    "Absence",
     "Archived",
     "AtCapture",
     "Gap",
     "GapMessage",
+    "Lack",
     "Span",
     "Subscription",
     "TaskFrame",
@@ -94,14 +109,17 @@ class TaskFrame:
         packet: as it came, with everything it says.
         size: bytes of the packet.
         labels: the task's label set, of the version that the packet was made with; None if it is unknown.
+        reading: what the packet says with those before it.
     """
 
     task: str
     camera: str
-    packet: Packet
+    packet: AnyPacket
     size: int
     labels: LabelSet | None
+    reading: Reading = field(repr=False, compare=False)
     _decoder: LazyDecoder = field(repr=False, compare=False)
+    _reader: CameraReader = field(repr=False, compare=False)
 
     @property
     def seq(self) -> int:
@@ -114,9 +132,9 @@ class TaskFrame:
         return self.packet.incarnation
 
     @property
-    def capture_ns(self) -> int:
-        """Capture time, ns since the epoch."""
-        return self.packet.capture_ns
+    def capture_ns(self) -> int | None:
+        """Capture time, ns since the epoch. None only in stream mode, where the plate that tells it is absent."""
+        return self.reading.capture_ns
 
     @property
     def identity(self) -> tuple[str, int, int]:
@@ -125,13 +143,35 @@ class TaskFrame:
 
     @property
     def regions(self) -> tuple[Region, ...]:
-        """What the task found, boxes xyxy in whole pixels, scores 0..1, labels as indices of `labels`."""
-        steps = 2**SCORE_BITS - 1
-        return tuple(
-            Region(label, region.score / steps, region.box, region.track)
-            for region in self.packet.regions
-            for _, label in region.labels
-        )
+        """What the task found, scores 0..1, labels as indices of `labels`.
+
+        Boxes are xyxy in pixels: whole ones in still mode, quarters in stream mode, where they may reach beyond the
+        picture. Regions are missing where something is `absent`.
+        """
+        return self.reading.regions
+
+    @property
+    def tags(self) -> tuple[int, ...]:
+        """What is in the picture as a whole, as indices of `labels`; empty where the task has no tags."""
+        return self.reading.tags
+
+    @property
+    def condition(self) -> str:
+        """The tags in words, as a decoder's text condition; empty where there are none, or the labels are unknown."""
+        return "" if self.labels is None else condition_text(self.tags, self.labels)
+
+    @property
+    def regions_only(self) -> bool:
+        """Whether nothing of the picture came: the task is, or was at this frame, delivered as regions alone."""
+        return self.packet.regions_only
+
+    @property
+    def absent(self) -> tuple[Absence, ...]:
+        """What the packet refers to and is not there: earlier packets, plates, keys. Empty in still mode.
+
+        The state of a task (`Lack.STATE`) is known again at a packet that lists all tracks.
+        """
+        return self.reading.absent
 
     def label(self, region: Region) -> str:
         """The words for a region; its index where the label set is unknown."""
@@ -142,8 +182,19 @@ class TaskFrame:
     def image(self, *, profile: Profile = "machine", steps: int | None = None, generate: bool = True) -> Image:
         """The decoded picture, (H, W, 3) uint8 RGB; decoded anew at each call.
 
-        Raises BitstreamError for a packet of another model, InputError for weights that cannot be loaded.
+        In stream mode it is composed from the plate and the tracks' atoms, and profile, steps and generate change
+        nothing. What is `absent` is grey. Ask for it before the next item is taken.
+
+        Raises BitstreamError for a packet of another model or that cannot be decoded, InputError for weights that
+        cannot be loaded, packets of regions only, and in stream mode pictures that are asked for too late.
         """
+        if self.regions_only:
+            raise InputError(
+                f"task {self.task}, camera {self.camera}, seq {self.seq}: it is delivered as regions only, without a"
+                " picture; have it delivered with pixels (`discover task add --pixels`, or in the configuration)"
+            )
+        if isinstance(self.packet, StreamPacket):
+            return self._reader.pictures.picture(self.incarnation, self.seq).image
         decoder = self._decoder.get()
         decoded = decoder.decode(self.packet, camera=self.camera, profile=profile, steps=steps, generate=generate)
         return decoded.image
@@ -163,6 +214,8 @@ class Subscription:
         self._waiting: deque[Record | Gap] = deque()
         self._done: dict[int, int] = {}
         self._labels: dict[int, LabelSet] = {}
+        self._cameras: dict[str, CameraReader] = {}
+        self._plates = PlateShelf(log)
         self._decoder = LazyDecoder()
 
     def __iter__(self) -> Iterator[TaskFrame | Gap]:
@@ -179,7 +232,7 @@ class Subscription:
                 return item
             self._done[item.partition] = item.offset + 1
             if item.value is not None and (self._camera is None or item.key == self._camera):
-                return self._frame(item.key or "?", item.value)
+                return self._frame(item, item.value)
 
     def commit(self) -> None:
         """Store that everything handed out so far is done: the group goes on after it.
@@ -191,6 +244,7 @@ class Subscription:
     def close(self) -> None:
         """Let go of the log, if `subscribe` opened it."""
         self._reader.close()
+        self._plates.close()
         if self._owned is not None:
             self._owned.close()
 
@@ -211,14 +265,26 @@ class Subscription:
             waited_s += _POLL_S
         raise StopIteration
 
-    def _frame(self, camera: str, data: bytes) -> TaskFrame:
-        packet = parse_packet(data, camera=camera)
+    def _frame(self, record: Record, data: bytes) -> TaskFrame:
+        camera = record.key or "?"
+        packet = parse_any(data, camera=camera)
+        reader = self._camera_reader(camera)
+        if isinstance(packet, StreamPacket) and not reader.begun:
+            for earlier in packets_before(self._log, record, packet):
+                with suppress(BitstreamError):  # as if it was lost
+                    reader.read(earlier)
+        reading = reader.read(packet)
         labels = None
         if packet.tasks:
             if packet.tasks[0] not in self._labels:
                 self._labels = label_sets(self._log)
             labels = self._labels.get(packet.tasks[0])
-        return TaskFrame(self.task, camera, packet, len(data), labels, self._decoder)
+        return TaskFrame(self.task, camera, packet, len(data), labels, reading, self._decoder, reader)
+
+    def _camera_reader(self, camera: str) -> CameraReader:
+        if camera not in self._cameras:
+            self._cameras[camera] = CameraReader(camera, lambda number: self._plates.fetch(camera, number))
+        return self._cameras[camera]
 
 
 def subscribe(

@@ -27,6 +27,9 @@ Image = npt.NDArray[np.uint8]
 Profile = Literal["machine", "human"]
 """Who looks at a decode: `machine` (fewest steps) or `human` (more steps)."""
 
+Delivery = Literal["pixels", "regions"]
+"""What a task receives: regions with the pixels they show, or regions alone."""
+
 
 class Provenance(IntEnum):
     """Where the content of a decoded cell comes from."""
@@ -91,6 +94,19 @@ class LabelSet:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskOptions:
+    """How a task is delivered; both can be changed while it is on.
+
+    Attributes:
+        deliver: what its packets hold.
+        tags: whether its packets also name the labels that are present, for the text condition of a decoder.
+    """
+
+    deliver: Delivery = "pixels"
+    tags: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """Something a subscriber wants from the pictures, described in words."""
 
@@ -98,6 +114,7 @@ class Task:
     description: str
     label_set: LabelSet
     profile: Profile = "machine"
+    options: TaskOptions = TaskOptions()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +129,42 @@ class Region:
     score: float
     box: Box
     track: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One object, as long as it is followed.
+
+    Attributes:
+        track: its id, > 0, never used again.
+        first: number of the frame in which it was first found.
+        last: number of the frame in which it was last found; later boxes of it are carried on, or it is hidden.
+        sightings: how often it was found.
+        confirmed: it was found often enough to be no mistake of one frame.
+        hidden: it was not found when it was last looked for.
+        box: where it is in the latest frame, found, carried on, or (hidden) expected.
+    """
+
+    track: int
+    first: int
+    last: int
+    sightings: int
+    confirmed: bool
+    hidden: bool
+    box: Box
+
+
+TrackChange = Literal["birth", "hidden", "shown", "death"]
+"""`birth`: found for the first time; `hidden`: looked for and not found; `shown`: found again; `death`: given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackEvent:
+    """What happened to a track in frame `seq`."""
+
+    kind: TrackChange
+    track: int
+    seq: int
 
 
 class DiscoverError(Exception):

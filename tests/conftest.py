@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
@@ -13,7 +16,9 @@ import pytest
 from deploy.kafka.broker import Broker
 from deploy.kafka.java import KafkaUnavailable, fetch_jars, find_java
 
-SHARED = Path(__file__).resolve().parents[1].parent / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+PACKAGES = ("discover_stream", "actors", "topics")
 REQUIRED = {
     mark: f"DISCOVER_REQUIRE_{mark.upper()}"
     for mark in ("shared", "kafka")
@@ -52,6 +57,22 @@ def kafka_broker(kafka_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     broker.start()
     yield broker
     broker.close(hard=True)
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built as `make wheel` does, but from a copy of what the build reads."""
+    source = tmp_path_factory.mktemp("source")
+    for name in ("pyproject.toml", "LICENSE", "NOTICE", "README.md"):
+        shutil.copy(ROOT / name, source / name)
+    for name in (*PACKAGES, "configs"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    target = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(source)]
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
+    (path,) = target.glob("*.whl")
+    return path
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

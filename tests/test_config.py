@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from discover_stream.config import datetime_ns, default_config, load_config, parse_config, starts_at_ns
-from discover_stream.types import InputError
+from discover_stream.types import InputError, TaskOptions
 
 CAMERA = "cameras: [{name: a, source: clip.mp4}]\n"
 
@@ -13,9 +13,28 @@ CAMERA = "cameras: [{name: a, source: clip.mp4}]\n"
 def test_the_packaged_default_is_the_one_at_the_top_level() -> None:
     config = load_config()
     assert [camera.name for camera in config.cameras] == ["road-east", "road-west"]
-    assert config.tasks == ("vehicles", "pedestrians", "everything")
+    assert [task.task for task in config.tasks] == ["vehicles", "pedestrians", "everything"]
+    assert all(task.options == TaskOptions() for task in config.tasks)
     top = Path(__file__).parents[1] / "configs" / "local.yaml"
     assert default_config().read_bytes() == top.read_bytes()
+
+
+def test_how_tasks_are_delivered() -> None:
+    listed = "tasks: [vehicles, {task: mine.yaml, deliver: regions}, {task: pedestrians, tags: true}]\n"
+    tasks = parse_config(CAMERA + listed, "c.yaml").tasks
+    assert [task.task for task in tasks] == ["vehicles", "mine.yaml", "pedestrians"]
+    assert [task.options for task in tasks] == [TaskOptions(), TaskOptions("regions"), TaskOptions(tags=True)]
+
+
+def test_the_grounder() -> None:
+    assert parse_config(CAMERA, "c.yaml").grounder.kind == "nano"
+    assert parse_config(CAMERA + "grounder: grounding-dino", "c.yaml").grounder.kind == "grounding-dino"
+    given = parse_config(
+        CAMERA + "grounder: {kind: grounding-dino, path: models/x, device: 'cuda:1'}", "c.yaml"
+    ).grounder
+    assert (given.path, given.device, given.precision, given.batch, given.threshold) == (
+        "models/x", "cuda:1", "float32", None, None,
+    )  # fmt: skip
 
 
 def test_a_camera_alone_is_enough() -> None:
@@ -39,6 +58,13 @@ def test_a_camera_alone_is_enough() -> None:
         ("cameras: [{name: a}]", ["'cameras.0.source' is missing"]),
         ("cameras: [{name: A b, source: x}]", ["cameras.0.name", "A b"]),
         ("cameras: [{name: a, source: x}, {name: a, source: y}]", ["camera 'a' is listed twice"]),
+        (CAMERA + "tasks: [vehicles, {task: pedestrians, delivers: regions}]", ["did you mean 'deliver'"]),
+        (CAMERA + "tasks: [{task: pedestrians, deliver: region}]", ["tasks.0.deliver", "'pixels' or 'regions'"]),
+        (CAMERA + "tasks: [{deliver: regions}]", ["'tasks.0.task' is missing"]),
+        (CAMERA + "tasks: [7]", ["tasks.0"]),
+        (CAMERA + "ground_every: 0", ["ground_every", "greater than or equal to 1"]),
+        (CAMERA + "grounder: dino", ["grounder.kind", "'nano' or 'grounding-dino'"]),
+        (CAMERA + "grounder: {kind: grounding-dino, device: gpu}", ["grounder.device", "gpu"]),
         (CAMERA + "tasks: [vehicles, vehicles]", ["task 'vehicles' is listed twice"]),
         ("cameras: [{name: a, source: x, starts_at: 2026-01-01T00:00:00}]", ["starts_at", "timezone"]),
         ("cameras: [{name: a, source: x, starts_at: '1969-12-31T23:59:59Z'}]", ["starts_at", "from 1970"]),

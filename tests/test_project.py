@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -71,22 +70,6 @@ def package_files() -> list[str]:
         for name in names
     ]
     return sorted(path.as_posix() for path in found if path.suffix in CODE_OR_DATA)
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built as `make wheel` does, but from a copy of what the build reads."""
-    source = tmp_path_factory.mktemp("source")
-    for name in ("pyproject.toml", "LICENSE", "NOTICE", "README.md"):
-        shutil.copy(ROOT / name, source / name)
-    for name in (*PACKAGES, "configs"):
-        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    target = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(target), str(source)]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stdout[-2000:] + built.stderr[-2000:]
-    (path,) = target.glob("*.whl")
-    return path
 
 
 def test_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
@@ -242,7 +225,8 @@ def test_no_file_is_long() -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["demo", "test", "bench", "kafka", "kafka-stop", "setup", "lint", "format", "types", "wheel", "clean"]
+    "target",
+    ["demo", "test", "bench", "fuzz", "kafka", "kafka-stop", "setup", "lint", "format", "types", "wheel", "clean"],
 )
 def test_make_knows(target: str) -> None:
     assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)

@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from stream_film import FRAMES, capture_ns, film, painted_film, seen
 
+from discover_stream.codec.any_packet import any_packet_bytes, regions_only, route_any
 from discover_stream.codec.packet import Packet, PacketRegion, packet_bytes, task_key
-from discover_stream.sdk import AtCapture, Gap, TaskFrame, label_sets, subscribe
+from discover_stream.sdk import AtCapture, Gap, Lack, TaskFrame, label_sets, subscribe
 from discover_stream.types import BitstreamError, Box, InputError, LabelSet, Region, Task
 from topics.catalogue import ARCHIVE, INDEX, LABELS, CatalogueSettings, catalogue, task_topic
 from topics.log import LogError
@@ -194,3 +196,92 @@ def test_starting_at_a_capture_time(log: SqliteLog) -> None:
     assert got(subscribe("trams", log=log, camera="gate", group="g", start=AtCapture(0), timeout_s=0))[0][1] == 7
     with pytest.raises(InputError, match="needs its camera"):
         subscribe("trams", log=log, start=AtCapture(0))
+
+
+def send_film(log: SqliteLog, *seqs: int) -> None:
+    """Frames of a fixed camera, as the router sends them to one task."""
+    for seq in seqs:
+        packet = route_any(painted_film((KEY, KEY + 1))[seq], {KEY})
+        log.append(task_topic("trams"), "gate", any_packet_bytes(packet))
+
+
+def test_regions_of_a_fixed_camera(log: SqliteLog) -> None:
+    send_film(log, *range(FRAMES))
+    with subscribe("trams", log=log, timeout_s=0) as subscription:
+        items, pictures = [], []
+        for item in subscription:
+            assert isinstance(item, TaskFrame)
+            items.append(item)
+            pictures.append(item.image())
+    for seq, item in enumerate(items):
+        assert (item.seq, item.capture_ns, item.absent) == (seq, capture_ns(seq), ())
+        assert set(item.regions) == seen(seq, 0)
+        assert item.labels == LabelSet("trams", 1, WORDS)
+        assert item.size == len(any_packet_bytes(item.packet))
+    assert items[4].tags == (0, 1)
+    # The car, before and after its refresh, and the plate before and after it got darker.
+    assert all(picture.shape == (48, 64, 3) for picture in pictures)
+    assert pictures[0][16, 18].mean() == pytest.approx(150, abs=4)
+    assert pictures[4][16, 22].mean() == pytest.approx(200, abs=4)
+    assert pictures[4][44, 60].mean() > pictures[5][44, 60].mean() > 50
+    with pytest.raises(InputError, match=r"camera gate, seq 3: .*gone"):
+        items[3].image()
+
+
+def test_who_joins_late_or_comes_again_sees_everything_at_once(log: SqliteLog) -> None:
+    send_film(log, *range(5))
+    late = subscribe("trams", log=log, start="latest", timeout_s=0)
+    with subscribe("trams", log=log, group="g", timeout_s=0) as first:
+        for item in first:
+            if item.seq == 2:
+                first.commit()
+                break
+    with subscribe("trams", log=log, group="g", timeout_s=0) as again:
+        items = [item for item in again if isinstance(item, TaskFrame)]
+    assert [item.seq for item in items] == [3, 4]
+    send_film(log, 5, 6)
+    items += [item for item in late if isinstance(item, TaskFrame)]
+    assert [item.seq for item in items] == [3, 4, 5, 6]
+    assert items[-1].image()[16, 22].mean() == pytest.approx(200, abs=4)
+    for item in items:
+        assert (item.absent, item.capture_ns) == ((), capture_ns(item.seq))
+        assert set(item.regions) == seen(item.seq, 0)
+
+
+def test_what_was_lost_is_told_until_a_list_of_all_tracks(log: SqliteLog) -> None:
+    send_film(log, 0)
+    damaged = bytearray(any_packet_bytes(route_any(painted_film((KEY, KEY + 1))[1], {KEY})))
+    damaged[-1] ^= 1
+    log.append(task_topic("trams"), "gate", bytes(damaged))
+    send_film(log, *range(2, FRAMES))
+    subscription = subscribe("trams", log=log, timeout_s=0)
+    assert next(subscription).seq == 0
+    with pytest.raises(BitstreamError, match="camera gate"):
+        next(subscription)
+    found = {item.seq: item for item in subscription if isinstance(item, TaskFrame)}
+    assert [seq for seq, item in found.items() if item.absent] == [2, 3, 4, 5, 6]
+    assert {lack.what for lack in found[2].absent} == {Lack.STATE}
+    # The refresh of frame 3 tells where its track is, whatever was lost.
+    assert set(found[3].regions) == seen(3, 0)
+    assert [set(found[seq].regions) for seq in (7, 8)] == [seen(7, 0), seen(8, 0)]
+
+
+def test_regions_of_a_fixed_camera_alone(log: SqliteLog) -> None:
+    for whole in film((KEY, KEY + 1)):
+        log.append(task_topic("trams"), "gate", any_packet_bytes(regions_only(route_any(whole, {KEY}))))
+    items = [item for item in subscribe("trams", log=log, timeout_s=0) if isinstance(item, TaskFrame)]
+    for seq, item in enumerate(items):
+        assert (item.absent, item.capture_ns, item.regions_only) == ((), capture_ns(seq), True)
+        assert set(item.regions) == seen(seq, 0)
+    with pytest.raises(InputError, match=r"camera gate, seq 8: .*regions only"):
+        items[8].image()
+
+
+def test_regions_only_are_delivered_and_are_no_picture(log: SqliteLog) -> None:
+    bare = regions_only(packet(0))
+    log.append(task_topic("trams"), "gate", packet_bytes(bare))
+    (item,) = subscribe("trams", log=log, timeout_s=0)
+    assert isinstance(item, TaskFrame)
+    assert item.regions == (Region(0, 1.0, Box(1, 2, 30, 40), 7),)
+    with pytest.raises(InputError, match=r"camera gate, seq 0: .*regions only"):
+        item.image()

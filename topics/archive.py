@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from discover_stream.codec.packet import Packet, parse_packet
-from discover_stream.types import InputError
+from discover_stream.codec.any_packet import AnyPacket, PlateClocks, is_plates_alone, parse_any
+from discover_stream.codec.stream_packet import StreamPacket
+from discover_stream.types import BitstreamError, InputError
 from topics.catalogue import ARCHIVE, STATE
 from topics.log import Log, LogError, Record, latest_by_key
 from topics.messages import EncodeState, GapMessage, decode
 from topics.partitioner import partition_for
+from topics.plates import PlateShelf
 from topics.reading import read_to_end, record_at
+from topics.rewind import packets_before
 from topics.time_index import Entry, TimeIndex
 
 _CHUNK = 16
@@ -31,11 +34,13 @@ _CLOCKS_NS = 60 * 10**9
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """A packet of the archive: all tasks of one frame."""
+    """A packet of the archive: all tasks of one frame, captured at `capture_ns`, and where it lies."""
 
     camera: str
     data: bytes
-    packet: Packet
+    packet: AnyPacket
+    capture_ns: int
+    offset: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +78,7 @@ def archive_span(log: Log, camera: str) -> Span:
                 raise InputError(f"camera {camera}: nothing of it is in the archive any more; raise the retention")
             raise InputError(f"camera {camera!r} is not in the archive; it has: {', '.join(known) or 'none yet'}")
         last = archive.last() or first
-        return Span(first[1].packet.capture_ns, last[1].packet.capture_ns)
+        return Span(first[1].capture_ns, last[1].capture_ns)
 
 
 def read_archive(log: Log, camera: str, from_ns: int, to_ns: int) -> Iterator[Archived]:
@@ -90,13 +95,25 @@ def read_archive(log: Log, camera: str, from_ns: int, to_ns: int) -> Iterator[Ar
         shown = archive.shown_at(from_ns)
         seq = -1
         found = shown if shown is not None else archive.next_from(archive.start)
-        while found is not None and found[1].packet.capture_ns < to_ns:
+        while found is not None and found[1].capture_ns < to_ns:
             packet = found[1].packet
-            in_time = found is shown or packet.capture_ns >= from_ns
+            in_time = found is shown or found[1].capture_ns >= from_ns
             if in_time and packet.seq > seq:
                 seq = packet.seq
                 yield found[1]
             found = archive.next_from(found[0] + 1)
+
+
+def archive_lead_in(log: Log, first: Archived) -> list[StreamPacket]:
+    """The packets before one of stream mode that it refers to, as far as the archive still has them.
+
+    Raises InputError for a log without an archive.
+    """
+    if not isinstance(first.packet, StreamPacket):
+        return []
+    with ArchiveOf(log, first.camera) as archive:
+        record = Record(ARCHIVE, archive.partition, first.offset, 0, first.camera, first.data)
+    return packets_before(log, record, first.packet)
 
 
 def archive_gaps(log: Log, camera: str, from_ns: int, to_ns: int) -> tuple[GapMessage, ...]:
@@ -130,7 +147,7 @@ def task_offset(log: Log, topic: str, camera: str, at_ns: int) -> int:
         for candidate in read_to_end(log, topic, reader):
             if candidate.key != camera or candidate.value is None:
                 continue
-            if parse_packet(candidate.value, camera=camera).seq >= shown[1].packet.seq:
+            if parse_any(candidate.value, camera=camera).seq >= shown[1].packet.seq:
                 return candidate.offset
     finally:
         reader.close()
@@ -152,6 +169,7 @@ class ArchiveOf:
         self.start, self.end = bounds.start, bounds.end
         self._ahead: deque[Record] = deque()  # what lies from `_base` to the reader's position
         self._base = self._reader.positions[self.partition]
+        self._clocks, self._plates = PlateClocks(), PlateShelf(log, self.partition)
 
     def next_from(self, offset: int, end: int | None = None) -> Found | None:
         """The camera's first packet at or after `offset` and before `end`. Raises BitstreamError if it is damaged."""
@@ -168,8 +186,10 @@ class ArchiveOf:
                 self._ahead.popleft()
                 if record.offset >= offset and record.key == self._camera and record.value is not None:
                     self._base = record.offset + 1
-                    packet = parse_packet(record.value, camera=self._camera)
-                    return record.offset, Archived(self._camera, record.value, packet)
+                    packet = parse_any(record.value, camera=self._camera)
+                    if not is_plates_alone(packet):
+                        time_ns = self._capture_ns(packet)
+                        return record.offset, Archived(self._camera, record.value, packet, time_ns, record.offset)
             if not self._fetch(limit):
                 return None
 
@@ -178,10 +198,10 @@ class ArchiveOf:
         camera = self._index.camera(self._camera)
         best: Found | None = None
         for entry, next_seq in camera.candidates(at_ns):
-            if best is not None and entry.capture_ns + entry.covers_ns <= best[1].packet.capture_ns:
+            if best is not None and entry.capture_ns + entry.covers_ns <= best[1].capture_ns:
                 break  # what it covers is older, and so is everything that further ones cover
             found = self._last_covered(entry, next_seq, at_ns)
-            if found is not None and (best is None or found[1].packet.capture_ns > best[1].packet.capture_ns):
+            if found is not None and (best is None or found[1].capture_ns > best[1].capture_ns):
                 best = found
         if best is not None:
             return best
@@ -212,7 +232,7 @@ class ArchiveOf:
             if packet.seq > seq:  # else it was tried again, long after its time
                 seq = packet.seq
                 over = next_seq is not None and packet.seq >= next_seq
-                if over or packet.capture_ns > at_ns:
+                if over or found[1].capture_ns > at_ns:
                     return best
                 best = found
             found = self.next_from(found[0] + 1)
@@ -225,11 +245,25 @@ class ArchiveOf:
         while low < high:
             middle = (low + high) // 2
             found = self.next_from(middle, high)
-            if found is None or found[1].packet.capture_ns > at_ns:
+            if found is None or found[1].capture_ns > at_ns:
                 high = middle
             else:
                 best, low = found, found[0] + 1
         return best
+
+    def _capture_ns(self, packet: AnyPacket) -> int:
+        """When a packet's frame was captured. Raises BitstreamError where its plate, which tells it, is gone."""
+        self._clocks = self._clocks.after(packet)
+        if isinstance(packet, StreamPacket) and self._clocks.capture_ns(packet) is None:
+            for plate in self._plates.fetch(self._camera, packet.plate_id):
+                self._clocks = self._clocks.after(plate)
+        found = self._clocks.capture_ns(packet)
+        if found is None:
+            raise BitstreamError(
+                f"camera {self._camera}, seq {packet.seq}: it tells its time by the clock of plate"
+                f" {getattr(packet, 'plate_id', 0)}, which is not among the plates; start later in the archive"
+            )
+        return found
 
     def _fetch(self, limit: int) -> bool:
         """Read on; False once everything before `limit` was handed out."""
@@ -253,3 +287,4 @@ class ArchiveOf:
     ) -> None:
         self._reader.close()
         self._index.close()
+        self._plates.close()

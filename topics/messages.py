@@ -15,7 +15,7 @@ from typing import Annotated, Literal, TypeVar
 import crc32c
 import msgspec
 
-from discover_stream.types import BitstreamError, LabelSet, Profile, Task
+from discover_stream.types import BitstreamError, Delivery, LabelSet, Profile, Task, TaskOptions
 from topics.log import MAX_MESSAGE_BYTES, MessageTooLarge, Record
 
 MAX_ENCODED_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
@@ -145,19 +145,29 @@ class RetryState(Message, frozen=True, kw_only=True, tag="retry-state"):
 
 
 class TaskRecord(Message, frozen=True, kw_only=True, tag="task"):
-    """A task starts or stops, for the cameras of the partition that the record lies in."""
+    """A task starts or stops, for the cameras of the partition that the record lies in.
+
+    A start of what is on already changes how it is delivered.
+    """
 
     task: Name
     version: Count
     action: Literal["start", "stop"]
     at_ns: int
+    deliver: Delivery = "pixels"
+    tags: bool = False
+
+    @property
+    def options(self) -> TaskOptions:
+        """How the task is delivered from this start on."""
+        return TaskOptions(self.deliver, self.tags)
 
 
 class TaskRequest(Message, frozen=True, kw_only=True, tag="task-request"):
     """How far a task that somebody asked for has come: its labels, who is asking for them now, and what failed.
 
     `version` is the label set that belongs to the description and profile, 0 where there is none yet; `added` tells
-    that the task is to be on in every system with this log, whatever its configuration lists.
+    that the task is to be on in every system with this log, whatever its configuration lists, `deliver` and `tags` how.
 
     `claim` is held by whoever asks the language model right now, in words `owner`; empty where nobody does. A claim
     that ended without labels is `failed`, because of `problem`; where that was the model's answer, and not the way to
@@ -174,6 +184,13 @@ class TaskRequest(Message, frozen=True, kw_only=True, tag="task-request"):
     failed: str = ""
     problem: str = ""
     disabled: bool = False
+    deliver: Delivery = "pixels"
+    tags: bool = False
+
+    @property
+    def options(self) -> TaskOptions:
+        """How the task is delivered."""
+        return TaskOptions(self.deliver, self.tags)
 
 
 class ClaimBeat(Message, frozen=True, kw_only=True, tag="claim-beat"):

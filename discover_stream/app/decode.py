@@ -10,11 +10,15 @@ from typing import TYPE_CHECKING
 from discover_stream.app.extract import chosen_tasks
 from discover_stream.app.outputs import Interrupted, check_output, counted
 from discover_stream.app.progress import frame_bar
+from discover_stream.codec.any_packet import is_plates_alone, route_any
 from discover_stream.codec.container import DsvReader, StreamInfo
+from discover_stream.codec.late_pictures import LatePictures
+from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.types import BitstreamError, InputError, Profile
 
 if TYPE_CHECKING:
-    from discover_stream.decoding import DecodedFrame
+    from discover_stream.codec.composing import Composite
+    from discover_stream.decoding import DecodedFrame, FrameDecoder
     from discover_stream.video.sink import ImageSink
 
 
@@ -75,15 +79,22 @@ def decode_stream(order: DecodeOrder) -> int:
         return written
 
 
-def _frames(reader: DsvReader, info: StreamInfo, order: DecodeOrder) -> Iterator[DecodedFrame]:
-    from discover_stream.decoding import FrameDecoder
-
-    decoder = FrameDecoder.load()
+def _frames(reader: DsvReader, info: StreamInfo, order: DecodeOrder) -> Iterator[DecodedFrame | Composite]:
+    """A picture for every frame: by the generative decoder in still mode, composed in stream mode."""
+    still: FrameDecoder | None = None
+    composed = LatePictures(camera=info.camera)
     keys = sorted(info.keys.values())
     for record in reader:
+        packet = record.packet
         try:
-            yield decoder.decode(
-                record.packet,
+            if isinstance(packet, StreamPacket):
+                composed.add(route_any(packet, keys))
+                if not is_plates_alone(packet):
+                    yield composed.picture(packet.incarnation, packet.seq)
+                continue
+            still = still or _still_decoder()
+            yield still.decode(
+                packet,
                 camera=info.camera,
                 tasks=keys,
                 profile=order.profile,
@@ -94,7 +105,14 @@ def _frames(reader: DsvReader, info: StreamInfo, order: DecodeOrder) -> Iterator
             raise BitstreamError(f"{reader.path}: at byte {record.offset}: {error}") from None
 
 
-def _write(sink: ImageSink, frame: DecodedFrame, provenance: bool) -> None:
+def _still_decoder() -> FrameDecoder:
+    # Networks are loaded only for files that need them.
+    from discover_stream.decoding import FrameDecoder
+
+    return FrameDecoder.load()
+
+
+def _write(sink: ImageSink, frame: DecodedFrame | Composite, provenance: bool) -> None:
     if not provenance:
         sink.write(frame.image)
         return

@@ -178,10 +178,12 @@ def plan_cameras(video: str | None, seconds: float, fps: float, files: Files) ->
 
 
 def demo_config(base: Config, cameras: tuple[DemoCamera, ...], log: Mapping[str, Any], *, decoders: int) -> Config:
-    """The configuration of the demo: that of `base` but for cameras, `log` and the number of decoding processes."""
+    """The configuration of the demo: that of `base` but for cameras, `log` and the number of decoding processes, and
+    with pixels for every task, since it shows what each of them sees."""
     content = base.model_dump(mode="json")
     content["log"] = dict(log)
     content["cameras"] = [{"name": camera.name, "source": camera.source} for camera in cameras]
+    content["tasks"] = [{**task, "deliver": "pixels"} for task in content["tasks"]]
     content["pools"] |= {"decode": decoders}
     return parse_config(yaml.safe_dump(content), "of the demo")
 

@@ -23,7 +23,7 @@ from discover_stream.app.demo_log import borrowed, demo_log
 from discover_stream.app.demo_pictures import Moment
 from discover_stream.app.demo_plan import DemoCamera, Files, demo_config, plan_cameras, write_config
 from discover_stream.app.demo_show import Shown, show
-from discover_stream.codec.packet import packet_bytes, task_key
+from discover_stream.codec.packet import Packet, packet_bytes, task_key
 from discover_stream.config import Config, load_config
 from discover_stream.decoding import DecodedFrame
 from discover_stream.sdk import Subscription, TaskFrame, read_archive, subscribe
@@ -79,7 +79,7 @@ def run_demo(options: DemoOptions) -> None:
         DiscoverError: the system gave up; the message says why. LogError: the log cannot be used.
     """
     base = load_config(options.config)
-    tasks = tuple(load_task(name) for name in base.tasks)
+    tasks = tuple(load_task(listed.task) for listed in base.tasks)
     with options.files.taken():
         show_main_job(options, base, tasks)
 
@@ -216,7 +216,8 @@ def receive(subscription: Subscription) -> list[Received]:
     frames = [item for item in subscription if isinstance(item, TaskFrame)]
     if frames:
         subscription.commit()
-    return [Received(frame.camera, frame.size, frame.packet) for frame in frames]
+    # The demo's cameras are coded in still mode.
+    return [Received(frame.camera, frame.size, frame.packet) for frame in frames if isinstance(frame.packet, Packet)]
 
 
 def archived(log: Log, cameras: Sequence[DemoCamera]) -> list[Received]:
@@ -225,6 +226,7 @@ def archived(log: Log, cameras: Sequence[DemoCamera]) -> list[Received]:
         Received(found.camera, len(found.data), found.packet)
         for camera in cameras
         for found in read_archive(log, camera.name, 0, LATEST_NS)
+        if isinstance(found.packet, Packet)
     ]
 
 

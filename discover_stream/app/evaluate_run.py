@@ -92,7 +92,7 @@ def evaluate(order: EvaluateOrder, bar: Bar) -> tuple[Path, ...]:
     judges = load_judges(order.data, order.judges, EVERY[order.grid])
     cases, store = plan_cases(systems, items), CaseStore(order.out)
     with bar(f"eval {order.kind}", len(cases)) as advance:
-        records = run_cases(cases, store, judges, _Loader(judges), advance)
+        records = run_cases(cases, store, judges, Loader(judges), advance)
     part = {
         "facts": facts(judges),
         "records": records,
@@ -146,13 +146,14 @@ def load_judges(data: Path | None, specs: tuple[str, ...], every: int) -> Judges
     return Judges(detectors, features, every)
 
 
-class _Loader:
+class Loader:
     """Loads items; networks that find regions are loaded when the first item needs them."""
 
     def __init__(self, judges: Judges) -> None:
         self._judges, self._finders = judges, dict[RegionSource, Finder]()
 
     def __call__(self, spec: ItemSpec) -> Item:
+        """The item of a specification. Raises InputError."""
         if not self._finders:
             self._finders["grounder"] = grounder_finder()
             if self._judges.detectors:

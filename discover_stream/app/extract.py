@@ -7,8 +7,8 @@ from pathlib import Path
 
 from discover_stream.app.outputs import Interrupted, Written, check_stream_output, counted
 from discover_stream.app.progress import frame_bar
+from discover_stream.codec.any_packet import route_any
 from discover_stream.codec.container import DsvReader, DsvWriter, StreamInfo
-from discover_stream.codec.packet import route
 from discover_stream.types import BitstreamError, InputError
 
 ALL = "all"
@@ -46,7 +46,7 @@ def extract_stream(source: Path, names: Collection[str], output: Path) -> Writte
             with frame_bar(f"extract {', '.join(info.keys)}", reader.size) as advance:
                 for record in reader:
                     writer = writer or DsvWriter(output, info)
-                    writer.write(route(record.packet, keys))
+                    writer.write(route_any(record.packet, keys))
                     advance(writer.frames, reader.position)
         except (BitstreamError, KeyboardInterrupt) as error:
             if writer is None:

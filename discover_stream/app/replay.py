@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
 from actors.decode_pool import DecodeJob, DecodeOptions, decode_job
+from actors.route import was_without_pixels
 from discover_stream.app.moments import iso, parse_moment
+from discover_stream.codec.any_packet import AnyPacket, route_any
+from discover_stream.codec.camera_reader import CameraReader
+from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.config import Config, load_config
 from discover_stream.sdk import (
     Archived,
@@ -24,8 +29,10 @@ from discover_stream.sdk import (
     open_existing,
     read_archive,
 )
-from discover_stream.types import InputError, Profile
+from discover_stream.types import Image, InputError, Profile
+from topics.archive import archive_lead_in
 from topics.log import Log
+from topics.plates import PlateShelf
 
 if TYPE_CHECKING:
     from discover_stream.decoding import DecodedFrame
@@ -79,7 +86,8 @@ def replay_archive(path: Path | None, order: ReplayOrder) -> Replayed:
             raise InputError(
                 f"camera {order.camera}: no frames from {iso(from_ns)} to {iso(to_ns)}; the archive holds {_told(span)}"
             )
-        done = _write(config, order, keys, (head, found))
+        with closing(PlateShelf(log)) as plates:
+            done = _write(config, order, keys, Stretch(log, plates, head, found))
         return with_gaps(done, archive_gaps(log, order.camera, from_ns, to_ns))
 
 
@@ -93,40 +101,81 @@ def with_gaps(done: Replayed, gaps: Sequence[GapMessage]) -> Replayed:
     return replace(done, note="; ".join(filter(None, (done.note, told + more))))
 
 
-def _write(
-    config: Config,
-    order: ReplayOrder,
-    keys: frozenset[int] | None,
-    packets: tuple[Sequence[Archived], Iterator[Archived]],
-) -> Replayed:
+@dataclass(frozen=True)
+class Stretch:
+    """The packets to replay: the first ones, and those that follow; and where what they refer to is."""
+
+    log: Log
+    plates: PlateShelf
+    head: Sequence[Archived]
+    rest: Iterator[Archived]
+
+
+def _write(config: Config, order: ReplayOrder, keys: frozenset[int] | None, stretch: Stretch) -> Replayed:
     from discover_stream.video.sink import open_sink
 
-    head, rest = packets
     ungrounded: list[int] = []
+    bare: list[int] = []
 
-    def jobs() -> Iterator[DecodeJob]:
-        for item in itertools.chain(head, rest):
+    def grounded() -> Iterator[Archived]:
+        for item in itertools.chain(stretch.head, stretch.rest):
             if keys is not None and keys.isdisjoint(item.packet.tasks):
-                ungrounded.append(item.packet.capture_ns)
+                ungrounded.append(item.capture_ns)
+            elif lacks_pixels(item.packet, keys):
+                bare.append(item.capture_ns)
             else:
-                yield DecodeJob(item.camera, item.data, keys)
+                yield item
 
     times: list[int] = []
     options = DecodeOptions(order.profile, order.steps, order.generate)
     with (
         decoding(config) as decode,
-        open_sink(order.output, fps=frame_rate([i.packet.capture_ns for i in head])) as sink,
+        open_sink(order.output, fps=frame_rate([item.capture_ns for item in stretch.head])) as sink,
     ):
-        for frame in decode(jobs(), options):
-            sink.write(frame.image)
-            times.append(frame.capture_ns)
+        for in_stream_mode, items in itertools.groupby(grounded(), lambda item: isinstance(item.packet, StreamPacket)):
+            if in_stream_mode:
+                pictures = composed(stretch, items, keys)
+            else:
+                jobs = (DecodeJob(item.camera, item.data, keys) for item in items)
+                pictures = ((frame.capture_ns, frame.image) for frame in decode(jobs, options))
+            for time_ns, image in pictures:
+                sink.write(image)
+                times.append(time_ns)
+        if not times and bare:
+            raise InputError(
+                f"camera {order.camera}: until {iso(bare[-1])} task {order.task} was delivered as regions only, and no "
+                "pixels were kept for it; choose another span or task"
+            )
         if not times:
             raise InputError(
                 f"camera {order.camera}: task {order.task} was not grounded before {iso(ungrounded[-1])}; "
                 "choose a later span, or --task all"
             )
-    note = f"{len(ungrounded)} frames are left out, task {order.task} was not grounded then" if ungrounded else None
-    return Replayed(len(times), iso(times[0]), iso(times[-1]), note)
+    reasons = ((ungrounded, "was not grounded then"), (bare, "was delivered as regions only then"))
+    notes = [f"{len(left)} frames are left out, task {order.task} {why}" for left, why in reasons if left]
+    return Replayed(len(times), iso(times[0]), iso(times[-1]), "; ".join(notes) or None)
+
+
+def lacks_pixels(packet: AnyPacket, keys: frozenset[int] | None) -> bool:
+    """Whether all the tasks that are asked for were delivered as regions alone when a packet was encoded."""
+    mine = [key for key in packet.tasks if keys is None or key in keys]
+    return bool(mine) and all(was_without_pixels(packet, key) for key in mine)
+
+
+def composed(stretch: Stretch, items: Iterable[Archived], keys: frozenset[int] | None) -> Iterator[tuple[int, Image]]:
+    """(capture time, picture) of packets of stream mode that follow each other, from plates and earlier packets.
+
+    Raises BitstreamError for damaged packets.
+    """
+    reader: CameraReader | None = None
+    for item in items:
+        if reader is None:
+            reader = CameraReader(item.camera, partial(stretch.plates.fetch, item.camera))
+            for earlier in archive_lead_in(stretch.log, item):
+                reader.read(route_any(earlier, earlier.tasks if keys is None else keys))
+        packet = route_any(item.packet, item.packet.tasks if keys is None else keys)
+        reader.read(packet)
+        yield item.capture_ns, reader.pictures.picture(packet.incarnation, packet.seq).image
 
 
 def _told(span: Span) -> str:

@@ -14,7 +14,7 @@ from types import FrameType
 
 import typer
 
-from actors.progress import Progress
+from actors.progress import Progress, TaskProgress
 from actors.system import System
 from discover_stream.config import load_config
 from discover_stream.types import InputError
@@ -34,7 +34,7 @@ def run_system(path: Path | None, *, until_idle: bool, every_s: float, as_json: 
     system = System(config, on_event=lambda line: typer.echo(line, err=as_json))
     typer.echo(
         f"log {config.log.path or config.log.url}; cameras {', '.join(c.name for c in config.cameras)}; "
-        f"tasks {', '.join(config.tasks)}",
+        f"tasks {', '.join(task.task for task in config.tasks)}",
         err=as_json,
     )
     with system:
@@ -84,7 +84,7 @@ def show(progress: Progress, as_json: bool) -> None:
         return
     waiting = sum(stage.lag for stage in progress.stages)
     dropped = sum(sum(camera.dropped.values()) for camera in progress.cameras)
-    rates = "  ".join(f"{task.name} {task.kbps:.1f} kbit/s" for task in progress.tasks)
+    rates = "  ".join(task_rate(task) for task in progress.tasks if task.on)
     typer.echo(
         f"{progress.elapsed_s:7.1f} s  frames {progress.frames}  archived {progress.archived}  waiting {waiting}  "
         f"dropped {dropped}  lost {progress.lost}  dead {progress.dead}  restarts {progress.restarts}  {rates}"
@@ -92,6 +92,12 @@ def show(progress: Progress, as_json: bool) -> None:
     for camera in progress.cameras:
         if camera.outage is not None:
             typer.echo(f"          camera {camera.name}: {camera.problem}")
+
+
+def task_rate(task: TaskProgress) -> str:
+    """What a task is sent, in words."""
+    alone = " (regions only)" if task.options.deliver == "regions" else ""
+    return f"{task.name} {task.kbps:.1f} kbit/s{alone}"
 
 
 @contextmanager

@@ -42,15 +42,21 @@ def add(  # noqa: PLR0913 (options of a command)
         str | None, typer.Option(help="The model to ask (default: OPENAI_MODEL, else mllm.model of the configuration).")
     ] = None,
     profile: Annotated[Profile | None, typer.Option(help="Who looks at the pictures (default: machine).")] = None,
+    regions_only: Annotated[
+        bool | None, typer.Option("--regions-only/--pixels", help="Deliver regions alone, or with their pixels.")
+    ] = None,
+    tags: Annotated[
+        bool | None, typer.Option("--tags/--no-tags", help="Name the labels that are present in each packet, or not.")
+    ] = None,
     config: _Config = None,
     address: _Address = None,
     as_json: _Json = False,
 ) -> None:
     """Turn a task on, everywhere and at once. A new one is described to a language model, once ever."""
     from discover_stream.app.task_report import added_json, added_lines
-    from discover_stream.app.task_work import AddOrder, carry_out, open_place
+    from discover_stream.app.task_work import AddOrder, Delivering, carry_out, open_place
 
-    order = AddOrder(name, description, labels, refresh, model, profile)
+    order = AddOrder(name, description, labels, refresh, model, profile, Delivering(regions_only, tags))
     with open_place(config, address, create=True) as place:
         done = carry_out(place, order, tell=lambda line: typer.echo(line, err=True))
     for line in [json.dumps(added_json(done))] if as_json else added_lines(done):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,12 @@ from discover_stream.app.moments import iso
 from discover_stream.app.task_work import Added, open_place
 from discover_stream.config import load_config
 from discover_stream.semantics.labels import builtin_tasks
+from discover_stream.semantics.matching import match_label
 from discover_stream.types import InputError, Task
 from topics.messages import InquiryRecord, LabelSetMessage
+
+_NAMED = 12
+"""Labels that a line names; `--json` names all."""
 
 
 def inquiry_text(inquiry: InquiryRecord) -> str:
@@ -30,12 +35,30 @@ def added_lines(done: Added) -> list[str]:
     assert labels is not None
     where = inquiry_text(done.facts.inquiry) if done.asked and done.facts.inquiry is not None else done.source
     on = f"on in {done.changed} partitions now" if done.changed else "was on already"
-    return [f"{labels.task} version {labels.version}: {len(labels.labels)} labels, {where}", f"{labels.task}: {on}"]
+    on += ", regions only" if done.facts.options.deliver == "regions" else ""
+    on += ", with tags" if done.facts.options.tags else ""
+    lines = [f"{labels.task} version {labels.version}: {len(labels.labels)} labels, {where}", f"{labels.task}: {on}"]
+    unseen = unseen_text(labels.labels)
+    return [*lines, f"{labels.task}: {unseen}"] if unseen else lines
+
+
+def unseen_by_nano(labels: Sequence[str]) -> list[str]:
+    """Labels that the default grounder cannot find."""
+    return [label for label in labels if match_label(label) is None]
+
+
+def unseen_text(labels: Sequence[str]) -> str:
+    """The same in words; empty where it can find all."""
+    unseen = unseen_by_nano(labels)
+    named = ", ".join(unseen[:_NAMED]) + (f" and {len(unseen) - _NAMED} more" if len(unseen) > _NAMED else "")
+    return f"the nano grounder cannot find {len(unseen)} of the {len(labels)} labels: {named}" if unseen else ""
 
 
 def added_json(done: Added) -> dict[str, Any]:
     """The same for programs."""
-    return {**facts_json(done.facts), "source": done.source, "asked": done.asked, "changed": done.changed}
+    labels = done.facts.labels.labels if done.facts.labels is not None else ()
+    facts = {**facts_json(done.facts), "source": done.source, "asked": done.asked, "changed": done.changed}
+    return {**facts, "unseen_by_nano": unseen_by_nano(labels)}
 
 
 def listed(config: Path | None, address: str | None) -> list[dict[str, Any]]:
@@ -54,10 +77,12 @@ def shown(config: Path | None, address: str | None, name: str) -> dict[str, Any]
     if found is None:
         raise InputError(f"task {name} is neither in the log nor built in; `discover task list` tells which are")
     if found["builtin"]:
-        return {**found, "all_labels": list(builtin_tasks()[name].label_set.labels)}
-    with open_place(config, address) as place:
-        labels = next(item.labels for item in task_facts(place.log) if item.name == name)
-    return {**found, "all_labels": [] if labels is None else list(labels.labels)}
+        named = list(builtin_tasks()[name].label_set.labels)
+    else:
+        with open_place(config, address) as place:
+            labels = next(item.labels for item in task_facts(place.log) if item.name == name)
+        named = [] if labels is None else list(labels.labels)
+    return {**found, "all_labels": named, "unseen_by_nano": unseen_by_nano(named)}
 
 
 def builtin_json(task: Task) -> dict[str, Any]:
@@ -75,6 +100,8 @@ def facts_json(item: TaskFacts) -> dict[str, Any]:
         "labels": len(labels.labels) if labels is not None else 0,
         "description": labels.description if labels is not None else request.description if request else "",
         "profile": labels.profile if labels is not None else request.profile if request else "machine",
+        "deliver": item.options.deliver,
+        "tags": item.options.tags,
         "on": sorted(item.active),
         "added": request is not None and request.added,
         "builtin": False,
@@ -102,6 +129,8 @@ def listed_line(item: dict[str, Any]) -> str:
     state = "on" if item["on"] else "disabled" if item["disabled"] else "off"
     version = f"v{item['version']}" if item["version"] is not None else "-"
     notes = [
+        "regions only" if item["deliver"] == "regions" else "",
+        "with tags" if item["tags"] else "",
         "built in" if item["builtin"] else "",
         f"labels from {item['inquiry']['model']}" if item["inquiry"] else "",
         f"being asked for by {item['asking']}" if item["asking"] else "",
@@ -114,9 +143,12 @@ def listed_line(item: dict[str, Any]) -> str:
 def shown_text(item: dict[str, Any]) -> str:
     """A label-set file, with what else is known as comments."""
     on = f"on in partitions {', '.join(map(str, item['on']))}" if item["on"] else "off"
-    comments = [on] + ([f"problem: {item['problem']}"] if item["problem"] else [])
+    delivery = ["regions only"] * (item["deliver"] == "regions") + ["with tags"] * item["tags"]
+    comments = [", ".join([on, *delivery])] + ([f"problem: {item['problem']}"] if item["problem"] else [])
     if item["inquiry"] is not None:
         comments.append(f"labels {item['inquiry']['summary']}, {item['inquiry']['at']}")
+    if item["unseen_by_nano"]:
+        comments.append(unseen_text(item["all_labels"]))
     content = {
         "name": item["task"],
         "description": item["description"],

@@ -8,7 +8,7 @@ import socket
 import unicodedata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import yaml
@@ -21,7 +21,7 @@ from discover_stream.sdk import open_existing
 from discover_stream.semantics.labels import RESERVED_NAMES, builtin_tasks, checked_labels, load_task, parse_task
 from discover_stream.semantics.mllm import LabelAnswer, ask_labels
 from discover_stream.semantics.mllm_endpoint import Patience, endpoint_from
-from discover_stream.types import InputError, LabelSet, Profile, Task
+from discover_stream.types import InputError, LabelSet, Profile, Task, TaskOptions
 from topics import open_log
 from topics.catalogue import CatalogueSettings, check_task_name
 from topics.log import Log
@@ -29,6 +29,19 @@ from topics.messages import LabelSetMessage
 
 MAX_DESCRIPTION = 2000
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
+
+
+@dataclass(frozen=True, slots=True)
+class Delivering:
+    """What `task add` says of how a task is delivered; None leaves it as it is."""
+
+    regions_only: bool | None = None
+    tags: bool | None = None
+
+    def over(self, before: TaskOptions) -> TaskOptions:
+        """The options after this order."""
+        deliver = before.deliver if self.regions_only is None else "regions" if self.regions_only else "pixels"
+        return TaskOptions(deliver, before.tags if self.tags is None else self.tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +54,7 @@ class AddOrder:
     refresh: bool = False
     model: str | None = None
     profile: Profile | None = None
+    delivering: Delivering = field(default_factory=Delivering)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +94,7 @@ def open_place(config: Path | None, address: str | None, *, create: bool = False
             yield Place(log, catalogue_settings(LogConfig()), MllmConfig(), frozenset(), "")
         return
     loaded = load_config(config)
-    listed = frozenset(load_task(name).name for name in loaded.tasks)
+    listed = frozenset(load_task(entry.task).name for entry in loaded.tasks)
     named = "the configuration" if config is None else str(config)
     with open_log(loaded.log.url) if create else open_existing(loaded.log.url) as log:
         yield Place(log, catalogue_settings(loaded.log), loaded.mllm, listed, named)
@@ -92,7 +106,7 @@ def carry_out(place: Place, order: AddOrder, tell: Callable[[str], None]) -> Add
     check_order(order, place)
     settings = ensure_topics(place.log, place.settings)
     source, asked = find_labels(place, order, tell)
-    changed = switch_on(place.log, order.name, settings, owner())
+    changed = switch_on(place.log, order.name, settings, owner(), order.delivering.over)
     facts = next(item for item in task_facts(place.log) if item.name == order.name)
     return Added(facts, source, asked, changed)
 
@@ -128,7 +142,7 @@ def check_order(order: AddOrder, place: Place) -> None:
     if order.description is not None and not 1 <= len(order.description.strip()) <= MAX_DESCRIPTION:
         raise InputError(f"task {order.name}: describe it in 1 to {MAX_DESCRIPTION} characters")
     more = order.description is not None or order.labels is not None or order.refresh or order.profile is not None
-    if more and order.name in place.listed:
+    if (more or order.delivering != Delivering()) and order.name in place.listed:
         raise InputError(f"task {order.name} is listed in {place.config}: change it there, or choose another name")
     if more and order.name in builtin_tasks():
         raise InputError(f"task {order.name} comes with the package; leave the rest out, or choose another name")

@@ -12,7 +12,7 @@ import typer
 
 from discover_stream.app.moments import iso
 from discover_stream.config import load_config
-from discover_stream.sdk import Gap, TaskFrame, subscribe
+from discover_stream.sdk import Gap, Lack, TaskFrame, subscribe
 from discover_stream.types import InputError
 
 
@@ -73,6 +73,10 @@ def _line(item: TaskFrame, as_json: bool) -> str:
                 "incarnation": item.incarnation,
                 "capture_ns": item.capture_ns,
                 "bytes": item.size,
+                "regions_only": item.regions_only,
+                "tags": list(item.tags),
+                "condition": item.condition,
+                "absent": [{"what": lack.what.name.lower(), "name": lack.name} for lack in item.absent],
                 "regions": [
                     {
                         "label": item.label(region),
@@ -88,9 +92,25 @@ def _line(item: TaskFrame, as_json: bool) -> str:
     for region in item.regions:
         found[item.label(region)] = found.get(item.label(region), 0) + 1
     what = ", ".join(f"{count} {label}" for label, count in found.items()) or "nothing"
-    return (
-        f"{iso(item.capture_ns)} {item.camera} seq {item.seq} incarnation {item.incarnation} {item.size} bytes: {what}"
-    )
+    if item.absent:
+        what += f" (not whole: {_absent(item)} lost, or gone before reading began)"
+    what += f"; tags: {item.condition}" if item.tags else ""
+    what += "; regions only" if item.regions_only else ""
+    time = "at an unknown time" if item.capture_ns is None else iso(item.capture_ns)
+    return f"{time} {item.camera} seq {item.seq} incarnation {item.incarnation} {item.size} bytes: {what}"
+
+
+def _absent(item: TaskFrame) -> str:
+    """What a packet refers to and is not there, in words."""
+    kinds = {
+        Lack.STATE: "earlier packets",
+        Lack.PLATE: "the plate",
+        Lack.PARENT: "a part of the plate",
+        Lack.KEY: "keys of tracks",
+        Lack.REFRESH: "refreshes of tracks",
+        Lack.ATOM: "what atoms are coded on",
+    }
+    return ", ".join(kinds[what] for what in sorted({lack.what for lack in item.absent}))
 
 
 def _gap_line(gap: Gap, as_json: bool) -> str:

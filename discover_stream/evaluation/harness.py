@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 SHARED_CODE = ("evaluation/harness.py", "evaluation/registry.py", "evaluation/systems.py", "types.py")
 PEER_CODE = ("evaluation/peers", "evaluation/raw.py", "codec/bits.py")
-OUR_CODE = ("codec", "generation", "decoding.py", "evaluation/ours.py", "weights/nano")
+OUR_CODE = ("codec", "generation", "decoding.py", "evaluation/ours.py", "evaluation/ours_stream.py", "weights/nano")
 GIVEN_CODE = ("semantics", "video", "evaluation/datasets.py", "weights/nano/grounder.safetensors")
 MEASURE_CODE = tuple(
     f"evaluation/{name}.py"

@@ -91,9 +91,19 @@ def _ours(values: dict[str, Setting]) -> System:
     )
 
 
+def _ours_stream(values: dict[str, Setting]) -> System:
+    from discover_stream.codec.stream_encoder import StreamSettings
+    from discover_stream.evaluation.ours_stream import MODEL, OursStream
+
+    bitrate = float(values.pop("bitrate", 0))
+    quality = int(values.pop("quality", 4))
+    return OursStream(StreamSettings(MODEL, quality=quality, bitrate=1000 * bitrate if bitrate else None))
+
+
 BUILDERS: Mapping[str, Callable[[dict[str, Setting]], System]] = {
     "original": lambda values: Raw(),
     "ours-still": _ours,
+    "ours-stream": _ours_stream,
     "jpeg": _still("jpeg"),
     "webp": _still("webp"),
     "avif": _still("avif"),
@@ -192,6 +202,7 @@ def video_grid(size: GridSize) -> tuple[SystemSpec, ...]:
     av1: tuple[Setting, ...] = (28, 35, 42, 48, 53, 58, 63) if full else (38, 48, 56, 63)
     ours = grid("ours-still", {"quality": (1, 2, 3, 5, 8) if full else (1, 4), "sends": ("task",)})
     ours += grid("ours-still", {"quality": (1, 3, 5), "sends": ("picture",)}) if full else ()
+    ours += grid("ours-stream", {"quality": tuple(range(1, 9)) if full else (4,)})
     # Preset 6 needs 5 to 8 % more bits than 4 here, 5 hardly any.
     fast: tuple[Setting, ...] = ("4",) if full else ("5",)
     return (

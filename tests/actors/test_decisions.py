@@ -11,11 +11,13 @@ from actors.decisions import (
     LONGEST_DELAY_S,
     MAX_DEATHS,
     Care,
+    Running,
     StagePlan,
     active_tasks,
     admit,
     after_error,
     deaths_in_a_row,
+    grounding_due,
     is_idle,
     is_live,
     key_collisions,
@@ -25,6 +27,7 @@ from actors.decisions import (
     task_changes,
     to_be_buried,
 )
+from discover_stream.types import TaskOptions
 from topics.messages import TaskRecord
 from topics.partitioner import partition_for
 
@@ -206,15 +209,32 @@ def test_live_addresses() -> None:
     assert not is_live("/data/http.mp4")
 
 
-VERSIONS = st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.integers(1, 3))
+OPTIONS = st.builds(TaskOptions, st.sampled_from(["pixels", "regions"]), st.booleans())
+TASKS_ON = st.dictionaries(st.sampled_from(["a", "b", "c", "d"]), st.builds(Running, st.integers(1, 3), OPTIONS))
 
 
-@given(VERSIONS, VERSIONS)
-def test_changes_lead_to_what_is_wanted_and_then_stop(active: dict[str, int], wanted: dict[str, int]) -> None:
-    history = [TaskRecord(task=task, version=v, action="start", at_ns=0) for task, v in active.items()]
+@given(TASKS_ON, TASKS_ON)
+def test_changes_lead_to_what_is_wanted_and_then_stop(active: dict[str, Running], wanted: dict[str, Running]) -> None:
+    history = task_changes({}, active, 0)
     changes = task_changes(active, wanted, 1)
     assert active_tasks([*history, *changes]) == wanted
     assert task_changes(wanted, wanted, 2) == ()
+
+
+def test_another_delivery_stops_nothing() -> None:
+    before, after = {"a": Running(1)}, {"a": Running(1, TaskOptions("regions", tags=True))}
+    (change,) = task_changes(before, after, 5)
+    assert (change.action, change.deliver, change.tags) == ("start", "regions", True)
+
+
+def test_every_nth_frame_is_grounded_also_where_frames_are_missing() -> None:
+    last, grounded = None, []
+    for seq in (7, 8, 9, 10, 11, 15, 16, 30, 2, 3, 4, 5):  # the camera began anew at 2
+        if grounding_due(last, seq, 3):
+            grounded.append(seq)
+            last = seq
+    assert grounded == [7, 10, 15, 30, 2, 5]
+    assert all(grounding_due(seq - 1, seq, 1) for seq in range(1, 4))
 
 
 def test_a_stop_of_another_version_changes_nothing() -> None:
@@ -222,7 +242,7 @@ def test_a_stop_of_another_version_changes_nothing() -> None:
         TaskRecord(task="a", version=2, action="start", at_ns=0),
         TaskRecord(task="a", version=1, action="stop", at_ns=1),
     ]
-    assert active_tasks(records) == {"a": 2}
+    assert active_tasks(records) == {"a": Running(2)}
 
 
 def test_equal_keys_are_found() -> None:

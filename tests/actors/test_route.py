@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from stream_film import FRAMES, capture_ns, film, seen
 
 from actors.registry import load_tasks, register
 from actors.route import MAX_PACKETS, RouteStage, Tally, split
+from discover_stream.codec.any_packet import any_packet_bytes
 from discover_stream.codec.packet import (
     Packet,
     PacketAtom,
@@ -13,10 +15,15 @@ from discover_stream.codec.packet import (
     route,
     task_key,
 )
+from discover_stream.codec.stream_apply import apply
+from discover_stream.codec.stream_coding import parse_stream_packet
+from discover_stream.codec.stream_packet import StreamPacket, route_stream
+from discover_stream.codec.stream_state import StreamState
 from discover_stream.types import BitstreamError, Box
-from topics.catalogue import ARCHIVE, DEAD, task_topic
+from topics.catalogue import ARCHIVE, DEAD, PLATES, task_topic
 from topics.log import lag
-from topics.messages import DeadMessage, decode_as
+from topics.messages import DeadMessage, decode_as, encode
+from topics.plates import plate_message
 from topics.sqlite_stage import SqliteStage
 
 VEHICLES, PEDESTRIANS = task_key("vehicles", 1), task_key("pedestrians", 1)
@@ -118,12 +125,12 @@ def test_deaths_repeat_nothing_and_lose_nothing(log, records, run_until, monkeyp
     for survives in (0, 3, 1):
         count = 0
 
-        def dying(item, names, most: int = survives):
+        def dying(item, names, *more, most: int = survives):
             nonlocal count
             count += 1
             if count > most:
                 raise Killed
-            return split(item, names)
+            return split(item, names, *more)
 
         monkeypatch.setattr(module, "split", dying)
         with pytest.raises(Killed):
@@ -139,10 +146,10 @@ def test_the_third_death_buries(log, records, run_until, monkeypatch) -> None:
 
     fill(log, 5)
 
-    def deadly(item, names):
+    def deadly(item, names, *more):
         if item.seq == 2:
             raise Killed
-        return split(item, names)
+        return split(item, names, *more)
 
     monkeypatch.setattr(module, "split", deadly)
     for _ in range(3):
@@ -173,6 +180,47 @@ def test_a_task_that_was_stopped_still_gets_what_was_archived_for_it(log, record
     register(log, load_tasks(["vehicles"]), 2, "test")
     run_until(RouteStage(log, 1, "test"), done(log))
     assert len(received(records, log, "pedestrians")) == 3
+
+
+def send_film(log, *seqs: int) -> list[StreamPacket]:
+    order = sorted((VEHICLES, PEDESTRIANS))
+    packets = [film((order[0], order[1]))[seq] for seq in seqs]
+    for item in packets:
+        log.append(ARCHIVE, "gate", any_packet_bytes(item), partition=1)
+    return packets
+
+
+def test_packets_of_a_fixed_camera_are_routed_too(log, records, run_until) -> None:
+    sent = send_film(log, *range(FRAMES))
+    log.append(ARCHIVE, "gate", packet_bytes(packet(FRAMES)), partition=1)
+    router = RouteStage(log, 1, "test")
+    run_until(router, done(log))
+    for task, key in (("vehicles", VEHICLES), ("pedestrians", PEDESTRIANS)):
+        got = received(records, log, task)
+        assert got == [any_packet_bytes(route_stream(item, {key})) for item in sent] + got[-1:]
+        position = sorted((VEHICLES, PEDESTRIANS)).index(key)
+        state = StreamState()
+        for seq, data in enumerate(got[:-1]):
+            step = apply(state, parse_stream_packet(data))
+            state = step.state
+            assert step.whole
+            assert set(state.tasks[key].regions()) == seen(seq, position)
+    tally = next(tally for tally in router.report.tallies if tally.task == "vehicles")
+    assert (tally.packets, tally.first_ns, tally.last_ns) == (FRAMES + 1, 9 * 10**8, capture_ns(FRAMES - 1))
+
+
+def test_a_router_that_starts_in_the_middle_finds_the_clock_among_the_plates(log, records, run_until) -> None:
+    (middle,) = send_film(log, 4)
+    run_until(unknown := RouteStage(log, 1, "test"), done(log))
+    assert unknown.report.packets == 1
+    assert unknown.report.tallies == ()
+    first = film(middle.tasks)[0]
+    message = plate_message("gate", first, first.plates[0], capture_ns(0))
+    log.append(PLATES, "gate/1", encode(message), partition=1)
+    send_film(log, 4)
+    run_until(router := RouteStage(log, 1, "test"), done(log))
+    assert {(tally.packets, tally.first_ns) for tally in router.report.tallies} == {(1, capture_ns(4))}
+    assert len(received(records, log, "vehicles")) == 2
 
 
 def test_split_names_what_is_unknown() -> None:

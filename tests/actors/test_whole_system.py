@@ -14,7 +14,7 @@ from actors.remote import Report
 from actors.route import Tally
 from actors.supervisor import Watched
 from actors.system import System, anchored_paths, backlog, camera_progress, catalogue_settings, task_progress
-from discover_stream.config import parse_config
+from discover_stream.config import TaskConfig, parse_config
 from discover_stream.types import DiscoverError, InputError
 from topics.catalogue import ARCHIVE, FRAMES
 from topics.log import Retention
@@ -103,7 +103,7 @@ def test_a_system_that_is_not_running_says_so() -> None:
         with pytest.raises(DiscoverError, match="not running"):
             call()
     with pytest.raises(InputError, match="bicycles"):
-        System(CONFIG.model_copy(update={"tasks": ("bicycles",)}))
+        System(CONFIG.model_copy(update={"tasks": (TaskConfig(task="bicycles"),)}))
 
 
 def test_a_system_is_idle_once_two_looks_found_nothing_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

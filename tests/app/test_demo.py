@@ -217,11 +217,11 @@ def test_two_demos_do_not_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_configuration_keeps_what_the_user_chose(tmp_path: Path) -> None:
-    base = load_config().model_copy(update={"quality": 7, "tasks": ("pedestrians",)})
+    base = parse_config("cameras: [{name: a, source: x}]\nquality: 7\ntasks: [pedestrians]", "test")
     files = Files(tmp_path)
     cameras = plan_cameras(None, 1, 2, files)
     config = demo_config(base, cameras, demo_log(base.log, files, 2, NOW), decoders=2)
-    assert (config.quality, config.tasks, config.pools.decode) == (7, ("pedestrians",), 2)
+    assert (config.quality, [task.task for task in config.tasks], config.pools.decode) == (7, ["pedestrians"], 2)
     assert [camera.name for camera in config.cameras] == [camera.name for camera in cameras]
     assert config.log.path.is_absolute()
     write_config(config, files.config)

@@ -24,7 +24,7 @@ from discover_stream.codec.latent import decode_atom_mask
 from discover_stream.codec.packet import packet_bytes, packet_size, parse_packet
 from discover_stream.types import InputError
 
-PARTS = ("container", "header", "side_information", "coarse", "atoms", "framing")
+PARTS = ("container", "header", "side_information", "coarse", "atoms", "framing", "plates")
 TASKS = ("vehicles", "pedestrians", "trams")
 BUILTIN = {"everything", "pedestrians", "vehicles"}
 

@@ -48,7 +48,7 @@ def server(config: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChatServer
 
 def active() -> list[dict[str, int]]:
     with SqliteLog("log.db") as log:
-        return active_by_partition(log)
+        return [{name: on.version for name, on in tasks.items()} for tasks in active_by_partition(log)]
 
 
 def listed(discover, *arguments: object) -> dict[str, dict[str, object]]:
@@ -159,6 +159,17 @@ def test_built_in_tasks_need_nobody(config: Path, discover) -> None:
     assert active() == [{"pedestrians": 1}] * 2
 
 
+def test_labels_that_the_default_grounder_cannot_find_are_named(config: Path, discover) -> None:
+    assert "nano grounder" not in discover("task", "add", "pedestrians", "-c", config)
+    vans = [f"{colour} {thing} van" for colour in ("red", "white", "blue", "old", "new") for thing in GOOD_LABELS[:20]]
+    Path("vans.txt").write_text("\n".join([*vans, "zebra", "cable car"]))
+    line = "the nano grounder cannot find 2 of the 102 labels: zebra, cable car"
+    assert f"vans: {line}\n" in discover("task", "add", "vans", WORDS, "--labels", "vans.txt", "-c", config)
+    assert f"# {line}\n" in discover("task", "show", "vans", "-c", config)
+    told = json.loads(discover("task", "show", "vans", "--json", "-c", config))
+    assert told["unseen_by_nano"] == ["zebra", "cable car"]
+
+
 @pytest.mark.parametrize("ending", ["txt", "yaml"])
 def test_labels_of_a_file_need_nobody(config: Path, discover, refused, ending: str) -> None:
     path = Path(f"labels.{ending}")
@@ -224,6 +235,25 @@ def test_a_task_that_a_configuration_lists(config: Path, discover) -> None:
     assert active() == [{}] * 4
     discover("task", "add", "vehicles", "-c", config)
     assert active() == [{"vehicles": 1}] * 4
+
+
+def test_how_a_task_is_delivered(config: Path, discover, refused) -> None:
+    out = discover("task", "add", "pedestrians", "--regions-only", "-c", config)
+    assert "pedestrians: on in 2 partitions now, regions only" in out
+    assert "regions only" in discover("task", "list", "-c", config)
+    out = discover("task", "add", "pedestrians", "--tags", "-c", config)
+    assert "on in 2 partitions now, regions only, with tags" in out
+    assert discover("task", "show", "pedestrians", "-c", config).startswith(
+        "# on in partitions 0, 1, regions only, with"
+    )
+    assert "was on already, regions only" in discover("task", "add", "pedestrians", "-c", config)
+    discover("task", "remove", "pedestrians", "-c", config)
+    discover("task", "add", "pedestrians", "--pixels", "-c", config)
+    facts = listed(discover, "-c", config)["pedestrians"]
+    assert (facts["deliver"], facts["tags"], facts["on"]) == ("pixels", True, [0, 1])
+    assert "vehicles is listed in c.yaml: change it there" in refused(
+        "task", "add", "vehicles", "--regions-only", "-c", config
+    )
 
 
 def test_topics_of_added_tasks_are_kept(config: Path, server: ChatServer, discover) -> None:

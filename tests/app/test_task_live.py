@@ -57,7 +57,7 @@ def test_a_new_task_gets_packets_and_nothing_is_restarted(tmp_path: Path, monkey
     vans, other = task_topic("vans"), (task_key("vehicles", 1),)
     with SqliteLog(tmp_path / "log.db") as log, ChatServer([labelled(GOOD_LABELS)]) as server:
         monkeypatch.setenv("OPENAI_BASE_URL", server.url)
-        running = program(tmp_path, "run")
+        running = program(tmp_path, "run", "--every", "0.5")
         try:
             wait_for(running, tmp_path, lambda: len(packets(log, ARCHIVE)) > 3)
             adding = program(tmp_path, "task", "add", "vans", WORDS)
@@ -66,6 +66,12 @@ def test_a_new_task_gets_packets_and_nothing_is_restarted(tmp_path: Path, monkey
             first = packets(log, vans)[0]
             packet = parse_packet(first.value or b"", camera="gate")
             assert packet.tasks == (task_key("vans", 1),)
+            assert not packet.regions_only
+
+            assert program(tmp_path, "task", "add", "vans", "--regions-only", "--tags").wait(120) == 0
+            wait_for(running, tmp_path, lambda: parse_packet(packets(log, vans)[-1].value or b"").regions_only)
+            told = r"  vans \d+\.\d kbit/s \(regions only\)$"
+            wait_for(running, tmp_path, lambda: re.search(told, (tmp_path / "run.txt").read_text(), re.MULTILINE))
 
             assert program(tmp_path, "task", "remove", "vans").wait(120) == 0
             wait_for(running, tmp_path, lambda: parse_packet(packets(log, ARCHIVE)[-1].value or b"").tasks == other)
@@ -76,4 +82,4 @@ def test_a_new_task_gets_packets_and_nothing_is_restarted(tmp_path: Path, monkey
         assert "started again" not in said
         assert re.findall(r"restarts (\d+)", said)[-1] == "0"
         assert len(server.requests) == 1
-        assert active_by_partition(log) == [{"vehicles": 1}]
+        assert [set(on) for on in active_by_partition(log)] == [{"vehicles"}]
