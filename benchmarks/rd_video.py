@@ -49,7 +49,8 @@ from discover_stream.types import Image
 from discover_stream.video.source import open_source
 
 FPS, SECONDS, EVERY = 10.0, 8.0, 3
-CLIPS = ("suburb", "topdown", "carpark", "motorway_fog", "street seed 3")
+STREETS = ("street seed 3", "turn seed 4", "tunnel seed 4", "clouds seed 4")
+CLIPS = ("suburb", "topdown", "carpark", "motorway_fog", *STREETS)
 TARGET = 0.9
 SHOWN = 6
 """Frames of a contact sheet."""

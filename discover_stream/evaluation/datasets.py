@@ -33,7 +33,7 @@ RegionSource = Literal["grounder", "judge", "exact"]
 
 TRAINED_CLIPS = ("carpark.mp4", "suburb.mp4", "topdown.mp4", "motorway_fog.mp4")
 UNSEEN_CLIPS = ("motorway_trucks.mp4", "crossing.mp4", "motorway_low.avi")
-STREETS = ("sim://road?seed=3", "sim://road?seed=8")
+STREETS = ("sim://road?seed=3", "sim://road?seed=8", "sim://turn?seed=4", "sim://tunnel?seed=4", "sim://clouds?seed=4")
 VEHICLE_NAMES = ("ambulance", "bus", "car", "motorcycle", "truck")
 ROAD_USERS = ("person", "bicycle", "car", "motorcycle", "bus", "truck")
 """COCO classes that tasks on streets ask for; other classes of a judge are not looked at."""
@@ -132,7 +132,9 @@ def video_items(data: Path | None, seconds: float, fps: float, regions: RegionSo
 
 def street(uri: str, seconds: float, fps: float, regions: RegionSource) -> ItemSpec:
     """A simulated street."""
-    name = uri.replace("sim://road?", "street ").replace("&", " ").replace("=", " ")
+    name = uri.removeprefix("sim://").replace("road?", "street ")
+    for sign in "?&=":
+        name = name.replace(sign, " ")
     return ItemSpec(name, uri, "video", "simulated", "", seconds, fps, regions=regions)
 
 

@@ -20,11 +20,21 @@ from discover_stream.video import figures, vehicles
 from discover_stream.video.backdrop import paint_backdrop
 from discover_stream.video.bodies import Body
 from discover_stream.video.geometry import Pinhole
+from discover_stream.video.portal import PORTAL_Z, SEEN, Portal, darkened, daylight
 from discover_stream.video.raster import Light, Sprite, draw_body, ground_shadows, paste
 from discover_stream.video.traffic import LENGTHS, Actor, Traffic
+from discover_stream.video.turns import Turns
 
 KINDS = tuple(LENGTHS)
 """Names of what can appear. A rider belongs to the bicycle or motorcycle; walkers are `person`."""
+
+SCENES = {
+    "road": "a street with all that drives, walks and parks there",
+    "turn": "cars that turn round before the camera",
+    "tunnel": "the street leads out of a tunnel: cars come out of the dark and grow fast",
+    "clouds": "the street, and clouds that take a third of its light within half a second",
+}
+"""What can be simulated, and what it shows."""
 
 MIN_PIXELS = 12
 """Objects with fewer visible pixels than this are drawn but not reported."""
@@ -51,8 +61,8 @@ class SimulatedCamera:
     """A fixed camera over a street, iterable as (frame, true objects in painting order).
 
     The picture is `width` x `height` pixels at `fps` frames a second; it ends after `duration_s`
-    seconds or never. `start_ns` is the capture time of frame 0. Raises InputError for sizes,
-    rates or seeds that cannot be rendered.
+    seconds or never. `start_ns` is the capture time of frame 0; `scene` is one of `SCENES`. Raises InputError for
+    sizes, rates, seeds or scenes that cannot be rendered.
     """
 
     def __init__(
@@ -65,8 +75,11 @@ class SimulatedCamera:
         seed: int = 0,
         duration_s: float | None = None,
         start_ns: int = 0,
+        scene: str = "road",
     ) -> None:
         _check(name, (width, height), (fps, duration_s), seed)
+        if scene not in SCENES:
+            raise InputError(f"simulated camera {name}: there is no scene {scene!r}; use {', '.join(SCENES)}")
         self.name, self.width, self.height, self.fps, self.seed = name, width, height, fps, seed
         self.start_ns = start_ns
         self.frames = None if duration_s is None else max(1, math.floor(duration_s * fps + 1e-6))
@@ -75,8 +88,11 @@ class SimulatedCamera:
         self._light = _sunlight(rng)
         self._phase = float(rng.uniform(0, 2 * math.pi))
         self._tint = rng.uniform(0.97, 1.03, 3)
-        self._traffic = Traffic(seed)
+        self._traffic = Turns(seed) if scene == "turn" else Traffic(seed)
+        self._cloudy = scene == "clouds"
         self._backdrop = paint_backdrop(self._camera, self._light, seed)
+        tunnel = scene == "tunnel"
+        self._portal = Portal.build(self._backdrop, self._camera, self._light, seed) if tunnel else None
         self._noise = _noise_bank(rng, width, height)
 
     def __iter__(self) -> Iterator[tuple[Frame, tuple[TrueObject, ...]]]:
@@ -99,6 +115,8 @@ class SimulatedCamera:
             )
         time = seq / self.fps
         actors = [actor for actor in self._traffic.at(time) if actor.track not in without]
+        if self._portal is not None:  # nobody walks in the tunnel
+            actors = [actor for actor in actors if actor.kind != "person" or actor.z < PORTAL_Z - 1.0]
         picture = self._backdrop.copy()
         if shadows:
             self._cast_shadows(picture, actors, time)
@@ -110,19 +128,34 @@ class SimulatedCamera:
     def _draw(self, picture: Image, actors: list[Actor]) -> tuple[TrueObject, ...]:
         owner = np.full((self.height, self.width), -1, np.int16)
         drawn: list[tuple[int, Actor, Sprite]] = []
+        walled = self._portal is None
         for index, actor in enumerate(actors):
+            if self._portal is not None and not walled and actor.z <= PORTAL_Z:
+                walled = self._wall_off(self._portal, picture, owner)
             body = _body_of(actor)
             sprite = draw_body(body, (actor.x, actor.z, actor.heading), self._camera, self._light)
             if sprite is None:
                 continue
+            if self._portal is not None:
+                sprite = darkened(sprite, actor.z)
             paste(picture, sprite)
             rows, columns = sprite.coverage.shape
             area = owner[sprite.y : sprite.y + rows, sprite.x : sprite.x + columns]
             free = area < 0
             area[(sprite.coverage >= _COVERS) | (free & (sprite.coverage >= _SEEN))] = index
-            drawn.append((index, actor, sprite))
+            if self._portal is None or daylight(actor.z) >= SEEN:
+                drawn.append((index, actor, sprite))
+        if self._portal is not None and not walled:
+            self._wall_off(self._portal, picture, owner)
         found = (_true_object(index, actor, sprite, owner) for index, actor, sprite in drawn)
         return tuple(item for item in found if item is not None)
+
+    @staticmethod
+    def _wall_off(portal: Portal, picture: Image, owner: npt.NDArray[np.int16]) -> bool:
+        """Draw the tunnel's wall over what is inside; it hides what it covers."""
+        paste(picture, portal.wall)
+        owner[portal.wall.coverage >= _COVERS] = -1
+        return True
 
     def _cast_shadows(self, picture: Image, actors: list[Actor], time: float) -> None:
         """Darkens the ground beside and under everybody; the sun's part follows the passing clouds."""
@@ -146,6 +179,7 @@ class SimulatedCamera:
         """Slow drift of the light, the camera's tone curve and the sensor's noise."""
         gain = 1.0 + 0.06 * math.sin(time * 2 * math.pi / 83.0 + self._phase)
         gain += 0.025 * math.sin(time * 2 * math.pi / 29.0 + 2 * self._phase)
+        gain *= _cloud(time) if self._cloudy else 1.0
         warm = 0.015 * math.sin(time * 2 * math.pi / 61.0 + self._phase)
         channels = self._tint * gain * np.array([1 + warm, 1.0, 1 - warm])
         levels = np.arange(256)[:, None] / 255 * channels
@@ -158,6 +192,13 @@ class SimulatedCamera:
         if rng.random() < 0.5:
             noise = noise[:, ::-1]
         return np.asarray(cv2.add(exposed, np.ascontiguousarray(noise), dtype=cv2.CV_8U), dtype=np.uint8)
+
+
+def _cloud(time: float) -> float:
+    """What clouds leave of the light: they come every 12 seconds, stay for 5, and take half a second to do so."""
+    since = time % 12.0
+    covered = min(max((since - 3.0) / 0.5, 0.0), 1.0) - min(max((since - 8.0) / 0.5, 0.0), 1.0)
+    return 1.0 - 0.34 * covered
 
 
 def _check(name: str, size: tuple[int, int], rates: tuple[float, float | None], seed: int) -> None:

@@ -19,7 +19,7 @@ from discover_stream.video import live, stills
 from discover_stream.video.films import FilmFeed
 from discover_stream.video.live import LivePolicy
 from discover_stream.video.shots import Feed, Outage, Shot, nearest_to_ticks
-from discover_stream.video.simulate import SimulatedCamera
+from discover_stream.video.simulate import SCENES, SimulatedCamera
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ def open_source(
     defaults to 0, for live streams to the time of opening. `start_seq` skips the frames before it:
     the rest are the same as without it. A live stream cannot be skipped: there it is the number
     of the first frame. `sim://road?seed=3&width=640&height=352&fps=10&seconds=8` is a simulated
-    camera; all its settings have defaults, and it never ends without `seconds`.
+    camera (scenes: `simulate.SCENES`); all its settings have defaults, and it never ends without `seconds`.
 
     Raises InputError, in one line with path, cause and remedy, where nothing can be read.
     """
@@ -199,8 +199,9 @@ def open_source(
 def simulated_camera(uri: str, camera: str) -> SimulatedCamera:
     """The simulated camera that a `sim://road?...` address describes. Raises InputError."""
     parts = urlsplit(uri)
-    if parts.netloc != "road" or parts.path not in ("", "/"):
-        raise InputError(f"{uri}: there is no such simulated scene; use sim://road")
+    if parts.netloc not in SCENES or parts.path not in ("", "/"):
+        known = ", ".join(f"sim://{scene}" for scene in SCENES)
+        raise InputError(f"{uri}: there is no such simulated scene; use {known}")
     settings: dict[str, float] = {}
     for key, value in parse_qsl(parts.query, keep_blank_values=True):
         if key not in ("seed", "width", "height", "fps", "seconds"):
@@ -216,6 +217,7 @@ def simulated_camera(uri: str, camera: str) -> SimulatedCamera:
         fps=settings.get("fps", 10.0),
         seed=int(settings.get("seed", 0)),
         duration_s=settings.get("seconds"),
+        scene=parts.netloc,
     )
 
 

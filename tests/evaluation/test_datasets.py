@@ -63,7 +63,8 @@ def test_clips_that_shaped_weights_give_their_second_half_only(tmp_path: Path) -
     write_clip(folder / "suburb.mp4", 40)
     write_clip(folder / "crossing.mp4", 40)
     specs = {spec.name: spec for spec in video_items(tmp_path, 100.0, 10.0, "grounder")}
-    assert set(specs) == {"suburb", "crossing", "street seed 3", "street seed 8"}
+    simulated = {"street seed 3", "street seed 8", "turn seed 4", "tunnel seed 4", "clouds seed 4"}
+    assert set(specs) == {"suburb", "crossing", *simulated}
     assert specs["suburb"].group == "second half of a training clip"
     assert specs["crossing"].group == "never seen"
     later = load_item(specs["suburb"], {"grounder": nothing})
