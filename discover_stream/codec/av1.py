@@ -30,6 +30,7 @@ from av.error import FFmpegError
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import VideoFrame
 
+from discover_stream.codec.av1_priority import open_encoder
 from discover_stream.codec.bits import BitReader, BitWriter
 from discover_stream.codec.framing import MAX_PIXELS, MAX_SIDE
 from discover_stream.types import BitstreamError, Image, InputError
@@ -335,6 +336,7 @@ def encoder_units(samples: Image, quantizer: int, preset: int) -> bytes:
     unfiltered = ":enable-restoration=0:enable-cdef=0:enable-dlf=0" if width * height <= SMALL else ""
     parameters = f"avif=1:lp=1{unfiltered}"
     context.options = {"crf": str(quantizer), "preset": str(preset), "svtav1-params": parameters}
+    open_encoder(context)
     return b"".join(bytes(packet) for packet in context.encode(_to_frame(samples)) + context.encode(None))
 
 

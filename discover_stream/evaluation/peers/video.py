@@ -18,6 +18,7 @@ from av.codec.context import CodecContext, Flags
 from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
 
+from discover_stream.codec.av1_priority import open_encoder
 from discover_stream.evaluation.peers.colour import (
     BT709,
     LIMITED,
@@ -167,6 +168,7 @@ def code_frames(
     packets: list[av.Packet[VideoStream]] = []
     try:
         context = _context(codec, settings, (width, height), fps, apart)
+        open_encoder(context)
         for index, image in enumerate(frames):
             frame = to_yuv(image, settings.bits)
             frame.pts, frame.time_base = index, context.time_base
