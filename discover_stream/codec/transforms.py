@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import torch
+from compressai.layers import AttentionBlock
 from compressai.models.sensetime import ResidualBottleneckBlock
 from compressai.models.utils import conv, deconv
 from torch import Tensor, nn
@@ -42,7 +43,8 @@ from discover_stream.codec.network import (
 
 @dataclass(frozen=True)
 class TransformConfig:
-    """Widths of a codec. The default is `nano`."""
+    """Widths of a codec. The default is `nano`; `elic` adds what CompressAI's `Elic2022Official` has more:
+    three residual blocks a level, and attention."""
 
     stem_channels: int = 32
     analysis_channels: int = 64
@@ -55,6 +57,7 @@ class TransformConfig:
     synthesis_channels: int = 128
     latent_channels: int = 16
     qualities: int = 8
+    elic: bool = False
 
     def __post_init__(self) -> None:
         """Refuse widths that do not fit together."""
@@ -70,7 +73,7 @@ class Transforms(GainUnits):
         self.config = config
         stem, mid, wide = config.stem_channels, config.analysis_channels, config.wide_channels
         n, m, r = config.z_channels, config.y_channels, config.reference_channels
-        self.g_a = analysis(stem, mid, wide, m)
+        self.g_a = elic_analysis(stem, mid, wide, m) if config.elic else analysis(stem, mid, wide, m)
         # The reference, from the VAE's 1/8 to 1/16. The channel of ones tells it from an absent one.
         self.g_r = nn.Sequential(
             conv(config.latent_channels + 1, 64, kernel_size=3, stride=1),
@@ -91,6 +94,7 @@ class Transforms(GainUnits):
         # ELIC's decoder without its last two layers: 1/16 to 1/8.
         self.g_s = nn.Sequential(
             conv(m + 1 + 64 + r, s, kernel_size=3, stride=1),
+            *([AttentionBlock(s)] if config.elic else []),
             ResidualBottleneckBlock(s, s),
             ResidualBottleneckBlock(s, s),
             ResidualBottleneckBlock(s, s),
@@ -150,3 +154,22 @@ class Transforms(GainUnits):
         """
         features = self.g_s(torch.cat([scaled * mask, mask, coarse, psi_r], dim=1))
         return cast(Tensor, flagged[:, :-1] + self.head(torch.cat([features, flagged], dim=1)))
+
+
+def elic_analysis(stem: int, mid: int, wide: int, out: int) -> nn.Sequential:
+    """ELIC's analysis as CompressAI's `Elic2022Official` has it: (B, 3, H, W) -> (B, out, H/16, W/16)."""
+
+    def level(channels: int) -> list[nn.Module]:
+        return [ResidualBottleneckBlock(channels, channels) for _ in range(3)]
+
+    return nn.Sequential(
+        conv(3, stem, kernel_size=5, stride=2),
+        *level(stem),
+        conv(stem, mid, kernel_size=5, stride=2),
+        *level(mid),
+        AttentionBlock(mid),
+        conv(mid, wide, kernel_size=5, stride=2),
+        *level(wide),
+        conv(wide, out, kernel_size=5, stride=2),
+        AttentionBlock(out),
+    )

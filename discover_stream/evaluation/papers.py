@@ -46,7 +46,7 @@ ROWS: tuple[PaperRow, ...] = (
     PaperRow(DISCOVER, "training", "300k + 50k iterations, 512-px crops", "see the model card", "CPU hours"),
     PaperRow(DISCOVER, "AP against bits per pixel", MISSING, "tables above, AP50", _OTHER_DATA),
     PaperRow(DISCOVER, "FID, DISTS on Kodak, CLIC2020", MISSING, "tables above, distance", _OTHER_NETWORKS),
-    PaperRow(DIFF_ICMH, "weight of semantic consistency", "2", "not used yet", "no such loss in the shipped weights"),
+    PaperRow(DIFF_ICMH, "weight of semantic consistency", "2", "2 in the sd21 recipe", "no shipped weight has seen it"),
     PaperRow(DIFF_ICMH, "tags dropped in training", "10 %", "no tags yet", "labels of regions are sent instead"),
     PaperRow(DIFF_ICMH, "AP against bits per pixel", MISSING, "tables above, AP50", _OTHER_DATA),
     PaperRow(DIFF_ICMH, "perceptual figures", MISSING, "tables above, distance", _OTHER_NETWORKS),

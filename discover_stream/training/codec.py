@@ -1,4 +1,4 @@
-"""Stage I and II together: train the `nano` codec. `python -m discover_stream.training.codec --help`.
+"""Stages I and II in one for the codec without references, which ships. `discover train plain_codec`; on a CPU.
 
 Loss per picture, after DISCOVER Eq. 4 with masks as they are used (boxes, 0-99 % of cells missing):
 
@@ -11,9 +11,7 @@ trained here: the decoder of this version conditions on finished latents (`train
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +26,10 @@ from torch.nn import functional
 from discover_stream.codec.exact import SCALE_LARGEST, SCALE_LEVELS, SCALE_SMALLEST, ScaleBranch
 from discover_stream.codec.network import CodecConfig, CodecNetwork, checkerboard
 from discover_stream.generation.render import load_vae
-from discover_stream.generation.vae import LATENT_CHANNELS, decode_latent, encode_picture
+from discover_stream.generation.vae import LATENT_CHANNELS, decode_latent, encode_picture, latent_space
+from discover_stream.training.config_stages import PlainCodecStage
 from discover_stream.training.data import CropSampler, load_pictures
-from discover_stream.training.loop import LoopConfig, train
-from discover_stream.training.stage import begin, stage_parser
-
-log = logging.getLogger(__name__)
+from discover_stream.training.stage import Job
 
 CROP = 192
 CELLS = CROP // 16
@@ -187,21 +183,21 @@ def geometric(ends: tuple[float, float], quality: Tensor) -> Tensor:
     return low * (high / low) ** ((quality.float() - 1) / 7)
 
 
-def main() -> None:
-    """Train and write `codec-float.safetensors`."""
-    parser = stage_parser(__doc__, "runs/codec", 60, batch=6, crops=2500)
-    parser.add_argument("--vae", type=Path, default=Path("runs/vae/vae.safetensors"))
-    arguments = parser.parse_args()
-    random = begin(arguments.threads, seed=1)
-    vae = load_vae(arguments.vae).to(memory_format=torch.channels_last)
-    bank = CropBank(CropSampler(*load_pictures(arguments.data), crop=CROP, seed=1), vae, arguments.crops)
+def run(job: Job) -> tuple[Path, ...]:
+    """Train and write `codec-float.safetensors` and `codec.safetensors`; see `stage.run_stage`."""
+    from discover_stream.training.export import export_codec  # which imports this module
+
+    stage: PlainCodecStage = job.stage
+    random, batch = job.random, stage.batch
+    vae = load_vae(stage.vae).to(memory_format=torch.channels_last)
+    bank = CropBank(CropSampler(*load_pictures(job.pictures), crop=CROP, seed=stage.seed), vae, stage.examples)
     config = CodecConfig()
     codec = TrainableCodec(config).to(memory_format=torch.channels_last)
 
-    def step(number: int, progress: float) -> tuple[Tensor, Mapping[str, float]]:
-        picture, latent = bank.draw(random, arguments.batch)
-        quality = torch.from_numpy(random.integers(1, config.qualities + 1, arguments.batch))
-        mask = torch.from_numpy(np.stack([random_mask(random, CELLS) for _ in range(arguments.batch)]))[:, None]
+    def step(number: int, progress: float) -> tuple[Tensor, dict[str, float]]:
+        picture, latent = bank.draw(random, batch)
+        quality = torch.from_numpy(random.integers(1, config.qualities + 1, batch))
+        mask = torch.from_numpy(np.stack([random_mask(random, CELLS) for _ in range(batch)]))[:, None]
         picture = picture.to(memory_format=torch.channels_last)
         output, y_bits, z_bits = codec(picture, mask, quality, noisy=bool(random.random() < NOISE_SHARE))
         weight = functional.interpolate(mask, scale_factor=2) * (1 - UNSENT_WEIGHT) + UNSENT_WEIGHT
@@ -219,7 +215,7 @@ def main() -> None:
             "latent": float(error.mean().detach()),
         }
         if number % 3 == 0:
-            few = slice(0, max(1, arguments.batch // 2))
+            few = slice(0, max(1, batch // 2))
             with torch.autocast("cpu", torch.bfloat16):
                 decoded = decode_latent(vae, output[few])
             fine = functional.interpolate(weight[few], scale_factor=8)
@@ -228,10 +224,9 @@ def main() -> None:
             figures["psnr3"] = -10 * math.log10(float(squared.mean().detach()))
         return loss + codec.prior.loss(), figures
 
-    loop = LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=7e-4)
-    train(codec, step, loop)
-    save_file({k: v.contiguous() for k, v in codec.state_dict().items()}, arguments.out / "codec-float.safetensors")
-
-
-if __name__ == "__main__":
-    main()
+    job.train(codec, step)
+    kept, shipped = job.out / "codec-float.safetensors", job.out / "codec.safetensors"
+    save_file({k: v.contiguous() for k, v in codec.state_dict().items()}, kept)
+    with torch.no_grad():
+        export_codec(codec, shipped, latent_space=latent_space(vae))
+    return kept, shipped

@@ -10,7 +10,9 @@ import torch
 from accelerate import Accelerator  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-Precision = Literal["no", "bf16", "fp16"]
+from discover_stream.types import InputError
+
+Precision = Literal["fp32", "bf16", "fp16"]
 Autocast = Callable[[], AbstractContextManager[None]]
 """Makes the context of a forward pass in a run's precision."""
 
@@ -32,7 +34,11 @@ class Compute:
     """
 
     def __init__(self, precision: Precision = "bf16", *, cpu: bool = False) -> None:
-        self._accelerator = Accelerator(mixed_precision=precision, cpu=cpu)
+        try:
+            self._accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision, cpu=cpu)
+        except ValueError as error:  # accelerate keeps devices and precision for the life of a process
+            reason = str(error).splitlines()[0]
+            raise InputError(f"precision {precision}: not in this process ({reason}); train in another one") from None
 
     @property
     def device(self) -> torch.device:
@@ -43,6 +49,11 @@ class Compute:
     def leads(self) -> bool:
         """Whether this process writes checkpoints and curves."""
         return bool(self._accelerator.is_main_process)
+
+    @property
+    def alone(self) -> bool:
+        """Whether there is no other process."""
+        return int(self._accelerator.num_processes) == 1
 
     @property
     def rank(self) -> int:
@@ -64,7 +75,7 @@ class Compute:
     def backward(self, loss: Tensor, parameters: list[nn.Parameter]) -> None:
         """Gradients of a loss in `parameters`, averaged over the processes."""
         self._accelerator.backward(loss)
-        if self._accelerator.num_processes > 1:
+        if not self.alone:
             for parameter in parameters:
                 if parameter.grad is not None:
                     parameter.grad = self._accelerator.reduce(parameter.grad, reduction="mean")
@@ -73,3 +84,17 @@ class Compute:
         """Bound the norm of the gradients; returns what it was."""
         found: Tensor = self._accelerator.clip_grad_norm_(parameters, norm)
         return found
+
+    def agreed(self, used: float, due: bool) -> tuple[float, bool]:
+        """The first process's seconds, and whether it is time for a checkpoint, for all processes."""
+        if self.alone:
+            return used, due
+        both = torch.tensor([used, float(due)], dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(both, 0)
+        return float(both[0]), bool(both[1])
+
+    def spread(self, model: nn.Module) -> None:
+        """Give all processes the first one's weights."""
+        if not self.alone:
+            for value in model.state_dict().values():
+                torch.distributed.broadcast(value, 0)

@@ -1,53 +1,27 @@
-"""Train the conditional codec: atoms with and without a reference. `python -m discover_stream.training.conditional`.
+"""The conditional codec as it learns: atoms with and without a reference, float where the codec has integers.
 
-Loss per picture, after DISCOVER Eq. 4 with masks as they are used:
-
-    (bits of sent y / sent pixels + bits of z / pixels) / lambda_q
-        + error of z_c + error of the picture + distance of a detector's features
-
-Pictures come with what a decoder knows before an atom arrives (`training.pairs`): nothing (still mode), the
-plate (a track's key), or an earlier look at the object pasted on the plate (a refresh). Sizes of crops differ
-from batch to batch, so that small atoms are seen as they are used: with edges all around and few positions of z.
+Stages I and II (`training.joint`) train it. Pictures come with what a decoder knows before an atom arrives
+(`training.pairs`): nothing (still mode), the plate (a track's key), or an earlier look at the object pasted on the
+plate (a refresh). Sizes of crops may differ from batch to batch, so that small atoms are seen as they are used: with
+edges all around and few positions of z.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from compressai.entropy_models import EntropyBottleneck
-from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.nn import functional
 
 from discover_stream.codec.exact import SCALE_LARGEST, SCALE_LEVELS, SCALE_SMALLEST
 from discover_stream.codec.network import checkerboard
 from discover_stream.codec.scales import ContextScales
 from discover_stream.codec.transforms import TransformConfig, Transforms
-from discover_stream.generation.render import load_vae
-from discover_stream.generation.vae import decode_latent
-from discover_stream.training.codec import LAMBDAS, gaussian_bits, geometric, rate_weight, round_through
+from discover_stream.training.codec import gaussian_bits, round_through
 from discover_stream.training.compute import Autocast, bf16_on_cpu
-from discover_stream.training.loop import LoopConfig, train
-from discover_stream.training.object_features import ObjectFeatures
-from discover_stream.training.pairs import Examples, PairBank, load_scenes
-from discover_stream.training.stage import begin_anywhere, stage_parser
+from discover_stream.training.pairs import Examples
 
-log = logging.getLogger(__name__)
-
-PICTURE_WEIGHT = 190.0
-"""Weight of the picture's squared error (0..1 scale) beside the latent's."""
-FEATURE_WEIGHT = 1.0
-"""Weight of the distance of a detector's features: what makes objects detectable is kept first."""
-NOISE_SHARE = 0.6
-"""Share of steps that add uniform noise where the codec rounds; see `training.codec`."""
-UNSENT_WEIGHT = 0.15
-"""How much an error in a cell that was not sent counts, beside 1 in a sent one."""
-SIZES = ((192, 6), (128, 12), (64, 40))
-"""Side of the crops of a batch in pixels, and how many there are: about the same work for each."""
 START_Z, START_Y = 2.0, 2.5
 """Standard deviations of z, and of y' at the middle quality, when training begins: symbols that are all zero
 at the start teach the rest of the codec to do without them."""
@@ -142,62 +116,3 @@ class TrainableConditional(nn.Module):
         network.log_gain.copy_(steps + middle)
         network.log_ungain.copy_(-steps - middle)
         network.log_z_gain.add_((START_Z / z.std(dim=(0, 2, 3)).clamp_min(1e-6)).log())
-
-
-def main() -> None:
-    """Train and write `codec-float.safetensors`."""
-    parser = stage_parser(__doc__, "runs/conditional", 60, crops=2500)
-    parser.add_argument("--vae", type=Path, default=Path("runs/vae/vae.safetensors"))
-    arguments = parser.parse_args()
-    compute, random = begin_anywhere(arguments.threads, seed=1)
-    vae = load_vae(arguments.vae).to(memory_format=torch.channels_last)
-    bank = PairBank(load_scenes(arguments.data), vae, arguments.crops, seed=1)
-    config = TransformConfig()
-    codec = TrainableConditional(config, compute.autocast)
-    seen_by = ObjectFeatures().to(memory_format=torch.channels_last)
-    codec.start_alive(bank.draw(random, 192, 32))
-    codec.to(compute.device).to(memory_format=torch.channels_last)
-    for frozen in (vae, seen_by):
-        frozen.to(compute.device)
-
-    def step(number: int, progress: float) -> tuple[Tensor, Mapping[str, float]]:
-        side, count = SIZES[number % len(SIZES)]
-        batch = bank.draw(random, side, count).on(compute.device)
-        quality = compute.place(torch.from_numpy(random.integers(1, config.qualities + 1, count)))
-        output, y_bits, z_bits = codec(batch, quality, noisy=bool(random.random() < NOISE_SHARE))
-        weight = functional.interpolate(batch.masks, scale_factor=2) * (1 - UNSENT_WEIGHT) + UNSENT_WEIGHT
-        # Errors are averaged over what was sent, as the bits of y are: rate and distortion of a small
-        # object weigh as much as those of a whole picture.
-        share = weight.mean(dim=(1, 2, 3))
-        error = ((output - batch.latents).pow(2) * weight).mean(dim=(1, 2, 3)) / share
-        sent_pixels = batch.masks.sum(dim=(1, 2, 3)).clamp_min(1) * 256
-        # A still frame's z serves all its atoms; an atom with a reference pays for its own.
-        z_pixels = torch.where(batch.kinds > 0, sent_pixels, torch.full_like(sent_pixels, side**2))
-        rate = y_bits / sent_pixels + z_bits / z_pixels
-        # Divided by lambda, so that no quality drowns the gradients of the others.
-        loss = (rate_weight(progress) * rate / geometric(LAMBDAS, quality) + error).mean()
-        figures = {
-            f"bpp{side}": float((y_bits / sent_pixels).mean().detach()),
-            f"z{side}": float((z_bits / side**2).mean().detach()),
-            f"latent{side}": float(error.mean().detach()),
-        }
-        if number % 2 == 0:
-            few = slice(0, max(1, count // 2))
-            with compute.autocast():
-                decoded = decode_latent(vae, output[few])
-            fine = functional.interpolate(weight[few], scale_factor=8)
-            squared = ((decoded.float() - batch.pictures[few]).pow(2) * fine).mean(dim=(1, 2, 3)) / share[few]
-            with compute.autocast():
-                seen = seen_by(decoded.float(), batch.pictures[few], weight[few]).mean()
-            loss = loss + PICTURE_WEIGHT * squared.mean() + FEATURE_WEIGHT * seen
-            figures[f"psnr{side}"] = -10 * math.log10(float(squared.mean().detach()))
-            figures[f"features{side}"] = float(seen.detach())
-        return loss + codec.prior.loss(), figures
-
-    loop = LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=7e-4)
-    train(codec, step, loop, compute=compute, generators=[random])
-    save_file({k: v.contiguous() for k, v in codec.state_dict().items()}, arguments.out / "codec-float.safetensors")
-
-
-if __name__ == "__main__":
-    main()

@@ -1,4 +1,4 @@
-"""Train the `nano` diffusion decoder on a finished codec. `python -m discover_stream.training.denoiser --help`.
+"""The decoder that ships, on a finished plain codec. `discover train denoiser`; on a CPU.
 
 Each example is a crop's z_c, what the codec leaves of it at a random quality with a random mask, and
 that mask. The denoiser learns x0 at random noise levels; four draws in ten are at pure noise, since
@@ -8,11 +8,11 @@ from merely received latents in turn; its encoder stays, so the codec stays vali
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderTiny, UNet2DModel
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -22,10 +22,11 @@ from discover_stream.generation.denoiser import TRAIN_TIMESTEPS, build_denoiser,
 from discover_stream.generation.render import load_vae
 from discover_stream.generation.vae import decode_latent, shape_of
 from discover_stream.training.codec import CELLS, CROP, CropBank, TrainableCodec, random_mask
+from discover_stream.training.config_stages import DenoiserStage
 from discover_stream.training.data import CropSampler, load_pictures
 from discover_stream.training.export import load_trained
-from discover_stream.training.loop import LoopConfig, train, write_half
-from discover_stream.training.stage import begin, stage_parser
+from discover_stream.training.loop import write_half
+from discover_stream.training.stage import Job
 from discover_stream.training.vae import picture_loss
 
 PURE_NOISE_SHARE = 0.4
@@ -60,50 +61,55 @@ class PairBank:
         )
 
 
-def main() -> None:
-    """Train and write `denoiser.safetensors`."""
-    parser = stage_parser(__doc__, "runs/denoiser", 20, batch=12, crops=1200)
-    parser.add_argument("--vae", type=Path, default=Path("runs/vae/vae.safetensors"))
-    parser.add_argument("--codec", type=Path, default=Path("runs/codec/codec-float.safetensors"))
-    arguments = parser.parse_args()
-    random = begin(arguments.threads, seed=2)
-    vae = load_vae(arguments.vae).to(memory_format=torch.channels_last)
+def denoiser_step(
+    denoiser: UNet2DModel,
+    vae: AutoencoderTiny,
+    drawn: tuple[Tensor, Tensor, Tensor, Tensor],
+    random: np.random.Generator,
+    number: int,
+) -> tuple[Tensor, dict[str, float]]:
+    """The loss of a batch (see `PairBank.draw`) and what to record of it; `number` counts the steps."""
+    picture, clean, received, sent = drawn
+    count = len(clean)
+    levels = random.integers(0, TRAIN_TIMESTEPS, count)
+    levels[random.random(count) < PURE_NOISE_SHARE] = TRAIN_TIMESTEPS - 1
+    timestep = torch.from_numpy(levels)
+    noisy = build_scheduler().add_noise(clean, torch.randn_like(clean), timestep)
+    with torch.autocast("cpu", torch.bfloat16):
+        output = predict_clean(denoiser, noisy, timestep, received, sent)
+    output = output.float()
+    error = functional.mse_loss(output, clean)
+    before = functional.mse_loss(received, clean)
+    figures = {"latent": float(error.detach()), "received": float(before)}
+    few = slice(0, max(1, count // 3))
+    source = output if number % 2 else received
+    with torch.autocast("cpu", torch.bfloat16):
+        decoded = decode_latent(vae, source[few])
+    shown = picture_loss(decoded.float(), picture[few])
+    figures["denoised_picture" if number % 2 else "received_picture"] = float(shown.detach())
+    return error + shown, figures
+
+
+def run(job: Job) -> tuple[Path, ...]:
+    """Train and write `denoiser.safetensors` and `vae.safetensors`; see `stage.run_stage`."""
+    stage: DenoiserStage = job.stage
+    random, batch = job.random, stage.batch
+    vae = load_vae(stage.vae).to(memory_format=torch.channels_last)
     codec = TrainableCodec(CodecConfig())
-    load_trained(codec, load_file(arguments.codec))
-    crops = CropSampler(*load_pictures(arguments.data), crop=CROP, seed=2)
-    pairs = PairBank(CropBank(crops, vae, arguments.crops), codec.eval(), random)
+    load_trained(codec, load_file(stage.codec))
+    crops = CropSampler(*load_pictures(job.pictures), crop=CROP, seed=stage.seed)
+    pairs = PairBank(CropBank(crops, vae, stage.examples), codec.eval(), random)
     denoiser = build_denoiser().to(memory_format=torch.channels_last)
     # The correction starts at zero: before training, the output is what was received.
     torch.nn.init.zeros_(denoiser.conv_out.weight)
     torch.nn.init.zeros_(denoiser.conv_out.bias)
     vae.decoder.requires_grad_(True)
-    scheduler = build_scheduler()
 
-    def step(number: int, _: float) -> tuple[Tensor, Mapping[str, float]]:
-        picture, clean, received, sent = pairs.draw(random, arguments.batch)
-        levels = random.integers(0, TRAIN_TIMESTEPS, arguments.batch)
-        levels[random.random(arguments.batch) < PURE_NOISE_SHARE] = TRAIN_TIMESTEPS - 1
-        timestep = torch.from_numpy(levels)
-        noisy = scheduler.add_noise(clean, torch.randn_like(clean), timestep)
-        with torch.autocast("cpu", torch.bfloat16):
-            output = predict_clean(denoiser, noisy, timestep, received, sent)
-        output = output.float()
-        error = functional.mse_loss(output, clean)
-        before = functional.mse_loss(received, clean)
-        figures = {"latent": float(error.detach()), "received": float(before)}
-        few = slice(0, max(1, arguments.batch // 3))
-        source = output if number % 2 else received
-        with torch.autocast("cpu", torch.bfloat16):
-            decoded = decode_latent(vae, source[few])
-        shown = picture_loss(decoded.float(), picture[few])
-        figures["denoised_picture" if number % 2 else "received_picture"] = float(shown.detach())
-        return error + shown, figures
+    def step(number: int, _: float) -> tuple[Tensor, dict[str, float]]:
+        return denoiser_step(denoiser, vae, pairs.draw(random, batch), random, number)
 
-    loop = LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=6e-4)
-    train(nn.ModuleDict({"denoiser": denoiser, "vae": vae}), step, loop)
-    write_half(denoiser, arguments.out / "denoiser.safetensors")
-    write_half(vae, arguments.out / "vae.safetensors", shape_of(vae).metadata())
-
-
-if __name__ == "__main__":
-    main()
+    job.train(nn.ModuleDict({"denoiser": denoiser, "vae": vae}), step)
+    files = job.out / "denoiser.safetensors", job.out / "vae.safetensors"
+    write_half(denoiser, files[0])
+    write_half(vae, files[1], shape_of(vae).metadata())
+    return files

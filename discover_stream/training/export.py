@@ -1,5 +1,6 @@
 """Put a trained codec on the integer grid and write the file that ships.
 
+Stages do so when they end. By hand, for `nano` weights that were kept:
 `python -m discover_stream.training.export runs/codec/codec-float.safetensors codec.safetensors --vae vae.safetensors`
 """
 

@@ -1,19 +1,20 @@
-"""Train the nano grounder: `python -m discover_stream.training.grounder --data DIR --teacher YOLOX.onnx`.
+"""The nano grounder: `discover train grounder --data DIR --set teacher=YOLOX.onnx`.
 
-Labels are made once and kept in the run's folder; checkpoints are written every few minutes, so that a run
-may be stopped and resumed (`--resume`). What is shipped is the moving average of the weights.
+Labels are made once and kept in the run's folder; checkpoints are written every few minutes, so that a run may be
+stopped and goes on, with the same random numbers, when it is started again. What is shipped is the moving average of
+the weights.
 """
 
 from __future__ import annotations
 
-import argparse
 import copy
+import json
 import math
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from discover_stream.semantics.detector import CLASSES, Detector, to_input
+from discover_stream.training.config_stages import GrounderStage
 from discover_stream.training.grounder_data import (
     AugmentOptions,
     SampleMixer,
@@ -29,6 +31,7 @@ from discover_stream.training.grounder_data import (
     make_example,
 )
 from discover_stream.training.grounder_loss import train_step
+from discover_stream.training.loop import Curves, Report, Status
 from discover_stream.training.pseudo_labels import (
     NO_LABELS,
     SURE,
@@ -41,6 +44,7 @@ from discover_stream.training.pseudo_labels import (
     read_pictures,
     simulate_samples,
 )
+from discover_stream.training.stage import Job
 from discover_stream.training.teacher import YoloxTeacher
 from discover_stream.types import InputError
 
@@ -69,9 +73,11 @@ SIMULATED: Mapping[str, tuple[range, int]] = {
 
 @dataclass(frozen=True, slots=True)
 class TrainOptions:
-    """How to train. `minutes` counts training time over all resumed parts of a run."""
+    """How to train. `minutes` counts training time over all resumed parts of a run; `steps`, where given, counts
+    instead."""
 
     minutes: float = 40.0
+    steps: int | None = None
     batch: int = 16
     learning_rate: float = 2e-3
     weight_decay: float = 0.02
@@ -79,6 +85,18 @@ class TrainOptions:
     bf16: bool = True
     seed: int = 0
     checkpoint_seconds: float = 120.0
+    record_every: int = 50
+
+    def progress(self, steps: int, seconds: float) -> float:
+        """Share of the budget that is used, 0..1."""
+        return min(1.0, seconds / (60 * self.minutes) if self.steps is None else steps / self.steps)
+
+    def left(self, steps: int, seconds: float) -> str:
+        """What is left of the budget, for people."""
+        if self.steps is None:
+            return f"{self.minutes - seconds / 60:.1f} min left"
+        ahead = seconds / 60 * (self.steps - steps) / max(1, steps)
+        return f"{steps}/{self.steps} steps, about {ahead:.1f} min left"
 
 
 def batch_of(
@@ -103,7 +121,7 @@ def learning_rate_at(progress: float, peak: float, warmup: float = 0.02) -> floa
 
 
 class TrainState:
-    """Everything that a checkpoint holds: network, its moving average, optimizer, time and steps so far."""
+    """Everything that a checkpoint holds: network, its moving average, optimizer, random numbers, time and steps."""
 
     def __init__(self, options: TrainOptions) -> None:
         torch.manual_seed(options.seed)
@@ -112,6 +130,7 @@ class TrainState:
         self.optimizer = torch.optim.AdamW(
             self.network.parameters(), lr=options.learning_rate, weight_decay=options.weight_decay
         )
+        self.random = np.random.default_rng(options.seed)
         self.seconds = 0.0
         self.steps = 0
 
@@ -131,6 +150,8 @@ class TrainState:
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "random": json.dumps(self.random.bit_generator.state),
+            "torch": torch.get_rng_state(),
             "seconds": self.seconds,
             "steps": self.steps,
         }
@@ -140,12 +161,25 @@ class TrainState:
         (folder / "grounder.tmp").replace(folder / "grounder.safetensors")
 
     def load(self, path: Path) -> None:
-        """Continue from a checkpoint written by `save`."""
-        state = torch.load(path, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.seconds, self.steps = state["seconds"], state["steps"]
+        """Continue from a checkpoint written by `save`.
+
+        Raises:
+            InputError: it is damaged or of something else.
+        """
+        try:
+            state = torch.load(path, weights_only=True)
+            self.network.load_state_dict(state["network"])
+            self.average.load_state_dict(state["average"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.seconds, self.steps = state["seconds"], state["steps"]
+        except (RuntimeError, KeyError, ValueError, EOFError, OSError, UnpicklingError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"{path}: not a checkpoint of the grounder ({reason}); move it away to start anew"
+            ) from None
+        if "random" in state:  # earlier versions kept none
+            self.random.bit_generator.state = json.loads(state["random"])
+            torch.set_rng_state(state["torch"])
 
     def start_from(self, path: Path) -> None:
         """Begin a new run, with a schedule and an optimizer of its own, at the weights of another run's checkpoint."""
@@ -224,73 +258,68 @@ def train(
     options: TrainOptions,
     folder: Path,
     augment: AugmentOptions | None = None,
+    report: Report | None = None,
 ) -> list[float]:
-    """Train until the run's minutes are used up, with checkpoints in `folder`; returns the losses."""
+    """Train until the run's budget is used up, with checkpoints and curves in `folder`; returns the losses."""
     augment = augment or AugmentOptions()
+    folder.mkdir(parents=True, exist_ok=True)
     mixer = SampleMixer(sources, SOURCE_WEIGHTS)
-    rng = np.random.default_rng([options.seed, state.steps])
     losses: list[float] = []
-    budget = options.minutes * 60
+    curves = Curves(folder)
     mark = saved = time.monotonic()
-    while state.seconds < budget:
-        for group in state.optimizer.param_groups:
-            group["lr"] = learning_rate_at(state.seconds / budget, options.learning_rate)
-        inputs, kinds, targets = batch_of(mixer, rng, augment, options.batch)
-        inputs = inputs.contiguous(memory_format=torch.channels_last)
-        state.network.train()
-        losses.append(train_step(state.network, state.optimizer, inputs, kinds, targets, bf16=options.bf16))
-        state.steps += 1
-        state.update_average(options.ema)
-        now = time.monotonic()
-        state.seconds += now - mark
-        mark = now
-        if state.steps % 50 == 0:
-            mean = sum(losses[-50:]) / len(losses[-50:])
-            sys.stderr.write(f"step {state.steps} {state.seconds / 60:.1f} min loss {mean:.3f}\n")
-        if now - saved > options.checkpoint_seconds:
-            state.save(folder)
-            saved = mark = time.monotonic()
+    try:
+        while (progress := options.progress(state.steps, state.seconds)) < 1:
+            for group in state.optimizer.param_groups:
+                group["lr"] = learning_rate_at(progress, options.learning_rate)
+            inputs, kinds, targets = batch_of(mixer, state.random, augment, options.batch)
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            state.network.train()
+            losses.append(train_step(state.network, state.optimizer, inputs, kinds, targets, bf16=options.bf16))
+            state.steps += 1
+            state.update_average(options.ema)
+            now = time.monotonic()
+            state.seconds += now - mark
+            mark = now
+            left = options.left(state.steps, state.seconds)
+            curves.add({"loss": losses[-1]})
+            if state.steps % options.record_every == 0:
+                curves.line(state.steps, state.seconds, left)
+            if report is not None:
+                report(Status(state.steps, options.progress(state.steps, state.seconds), left))
+            if now - saved > options.checkpoint_seconds:
+                state.save(folder)
+                saved = mark = time.monotonic()
+    finally:
+        curves.close()
     state.save(folder)
     return losses
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Command line of the training; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="discover_stream.training.grounder", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with video/ and vehicles/")
-    parser.add_argument("--teacher", type=Path, required=True, help="YOLOX .onnx export")
-    parser.add_argument("--out", type=Path, default=Path("runs/grounder"), help="folder of the run")
-    parser.add_argument("--minutes", type=float, default=TrainOptions().minutes)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--learning-rate", type=float, default=TrainOptions().learning_rate, help="at its peak")
-    parser.add_argument("--batch", type=int, default=TrainOptions().batch, help="examples a step")
-    parser.add_argument("--start", type=Path, help="checkpoint of another run whose weights this one begins with")
-    parser.add_argument("--no-bf16", action="store_true", help="for processors without bfloat16")
-    parser.add_argument("--resume", action="store_true", help="continue from the run's checkpoint")
-    args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    try:
-        sources = gather(args.data, args.teacher, args.out / "cache")
-    except InputError as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
+def run(job: Job) -> tuple[Path, ...]:
+    """Train and write `grounder.safetensors`; see `stage.run_stage`. Runs on a CPU."""
+    stage: GrounderStage = job.stage
+    if not job.compute.alone:
+        raise InputError("stage grounder: it trains in one process; start it without accelerate launch")
+    if stage.teacher is None:
+        raise InputError("stage grounder: it learns from a teacher; name a YOLOX export with --set teacher=FILE.onnx")
+    sources = gather(job.pictures, stage.teacher, job.out / "cache")
     options = TrainOptions(
-        minutes=args.minutes,
-        batch=args.batch,
-        learning_rate=args.learning_rate,
-        seed=args.seed,
-        bf16=not args.no_bf16,
+        minutes=stage.minutes or TrainOptions().minutes,
+        steps=stage.steps,
+        batch=stage.batch,
+        learning_rate=stage.learning_rate,
+        weight_decay=stage.weight_decay,
+        ema=stage.ema,
+        bf16=job.config.precision == "bf16",
+        seed=stage.seed,
+        checkpoint_seconds=stage.save_seconds,
+        record_every=stage.record_every,
     )
     state = TrainState(options)
-    checkpoint = args.out / "checkpoint.pt"
-    if args.resume and checkpoint.exists():
+    checkpoint = job.out / "checkpoint.pt"
+    if checkpoint.exists():
         state.load(checkpoint)
-    elif args.start is not None:
-        state.start_from(args.start)
-    train(sources, state, options, args.out)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    elif stage.start is not None:
+        state.start_from(stage.start)
+    train(sources, state, options, job.out, report=job.report)
+    return (job.out / "grounder.safetensors",)

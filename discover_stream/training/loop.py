@@ -34,6 +34,19 @@ CHECKPOINT = "checkpoint.pt"
 
 
 @dataclass(frozen=True)
+class Status:
+    """How far a run is: steps made, share of the budget used, and what is left of it, for people."""
+
+    step: int
+    progress: float
+    left: str
+
+
+Report = Callable[[Status], None]
+"""Called after every step."""
+
+
+@dataclass(frozen=True)
 class LoopConfig:
     """How long and how fast a stage learns.
 
@@ -108,8 +121,9 @@ class Run:
     ) -> None:
         self.model = model
         self.config = config
-        self.compute = compute or Compute("no", cpu=True)
+        self.compute = compute or Compute("fp32", cpu=True)
         self.generators = tuple(generators)
+        self.compute.spread(model)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4)
         self.optimizer = self.compute.optimizer(optimizer)
@@ -117,6 +131,8 @@ class Run:
         self.step = 0
         self.used = 0.0
         self._file = config.out / CHECKPOINT
+        # Processes after the first keep their own random numbers; what else they hold is the first one's.
+        self._own_random = config.out / f"random-{self.compute.rank}.pt"
 
     @property
     def progress(self) -> float:
@@ -132,11 +148,12 @@ class Run:
         if not self._file.exists():
             return
         try:
-            saved = torch.load(self._file, weights_only=True, map_location=self.compute.device)
+            saved = torch.load(self._file, weights_only=True, map_location="cpu")
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
-            self.average, self.step, self.used = saved["average"], saved["step"], saved["used"]
-            self._restore(saved.get("random"))
+            self.average = {key: saved["average"][key].to(own.device) for key, own in self.average.items()}
+            self.step, self.used = saved["step"], saved["used"]
+            self._restore(saved.get("random") if self.compute.leads else self._of_this_process())
         except (RuntimeError, KeyError, ValueError, EOFError, OSError, UnpicklingError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(
@@ -147,6 +164,7 @@ class Run:
     def save(self) -> None:
         """Write the checkpoint; a crash while writing leaves the earlier one."""
         if not self.compute.leads:
+            _replace(self._own_random, {"step": self.step, "random": self._random()})
             return
         state = {
             "model": self.model.state_dict(),
@@ -156,9 +174,19 @@ class Run:
             "used": self.used,
             "random": self._random(),
         }
-        temporary = self._file.with_suffix(".tmp")
-        torch.save(state, temporary)
-        temporary.replace(self._file)
+        _replace(self._file, state)
+
+    def _of_this_process(self) -> Mapping[str, Any] | None:
+        if not self._own_random.exists():
+            return None
+        saved = torch.load(self._own_random, weights_only=True)
+        if saved["step"] != self.step:
+            log.warning(
+                "process %d: its random numbers are of step %d, not %d", self.compute.rank, saved["step"], self.step
+            )
+            return None
+        random: Mapping[str, Any] = saved["random"]
+        return random
 
     def _random(self) -> dict[str, Any]:
         # numpy's states hold integers of 128 bits: as text they survive any reader.
@@ -167,8 +195,8 @@ class Run:
         return {"torch": torch.get_rng_state(), "cuda": cuda, "numpy": states}
 
     def _restore(self, random: Mapping[str, Any] | None) -> None:
-        if random is None or self.compute.rank:
-            return  # an older checkpoint, or a process whose numbers are not the leader's
+        if random is None:
+            return  # an older checkpoint
         torch.set_rng_state(random["torch"].cpu())
         if random["cuda"] and torch.cuda.is_available():
             torch.cuda.set_rng_state_all([state.cpu() for state in random["cuda"]])
@@ -198,33 +226,38 @@ class Run:
                 self.average[key] = value.clone()
 
 
+def _replace(path: Path, state: Mapping[str, Any]) -> None:
+    temporary = path.with_suffix(".tmp")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
 class Curves:
     """Figures of a run, averaged between its lines: `curve.csv`, and the same for TensorBoard."""
 
-    def __init__(self, config: LoopConfig) -> None:
+    def __init__(self, out: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._config = config
         self._sums: dict[str, list[float]] = {}
-        self._file = (config.out / "curve.csv").open("a", newline="")
+        self._file = (out / "curve.csv").open("a", newline="")
         self._writer = csv.writer(self._file)
-        self._board = SummaryWriter(str(config.out / "tensorboard"))
+        self._board = SummaryWriter(str(out / "tensorboard"))
 
     def add(self, figures: Mapping[str, float]) -> None:
         """Figures of one step."""
         for key, number in figures.items():
             self._sums.setdefault(key, []).append(number)
 
-    def line(self, run: Run) -> None:
-        """Write what was added since the line before."""
+    def line(self, step: int, used: float, left: str) -> None:
+        """Write what was added since the line before: after `step` steps, `used` seconds, with `left` to go."""
         means = {key: sum(numbers) / len(numbers) for key, numbers in self._sums.items()}
         self._sums = {}
         words = [f"{key}={value:.5g}" for key, value in means.items()]
-        self._writer.writerow([run.step, f"{run.used:.0f}", *words])
+        self._writer.writerow([step, f"{used:.0f}", *words])
         self._file.flush()
         for key, value in means.items():
-            self._board.add_scalar(key, value, run.step)
-        log.info("step %d  %s  %s", run.step, self._config.left(run.step, run.used), "  ".join(words))
+            self._board.add_scalar(key, value, step)
+        log.info("step %d  %s  %s", step, left, "  ".join(words))
 
     def close(self) -> None:
         """No more lines."""
@@ -239,6 +272,7 @@ def train(
     *,
     compute: Compute | None = None,
     generators: Sequence[np.random.Generator] = (),
+    report: Report | None = None,
 ) -> nn.Module:
     """Train the model's parameters that require gradients until the budget is spent.
 
@@ -251,6 +285,7 @@ def train(
         config: of the loop.
         compute: where it runs; None for float32 on the CPU.
         generators: see `Run`.
+        report: told how far the run is; in the first process alone.
 
     Returns:
         The model holding its moving-average weights.
@@ -258,19 +293,24 @@ def train(
     config.out.mkdir(parents=True, exist_ok=True)
     run = Run(model, config, compute, generators)
     run.resume()
-    curves = Curves(config) if run.compute.leads else None
+    curves = Curves(config.out) if run.compute.leads else None
     last_save = clock = time.monotonic()
     try:
         while run.progress < 1:
             loss, figures = step_function(run.step, run.progress)
             run.update(loss)
             now = time.monotonic()
-            run.used, clock = run.used + now - clock, now
+            # Clocks differ between processes: what depends on time, the first one decides for all.
+            run.used, due = run.compute.agreed(run.used + now - clock, now - last_save > config.save_seconds)
+            clock = now
             if curves is not None:
                 curves.add(figures)
+                left = config.left(run.step, run.used)
                 if run.step % config.record_every == 0:
-                    curves.line(run)
-            if now - last_save > config.save_seconds:
+                    curves.line(run.step, run.used, left)
+                if report is not None:
+                    report(Status(run.step, run.progress, left))
+            if due:
                 run.save()
                 last_save = now
     finally:

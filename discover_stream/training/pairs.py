@@ -16,10 +16,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from discover_stream.generation.vae import LATENT_CHANNELS, encode_picture
+from discover_stream.training.autoencoders import Autoencoder, encode, latent_channels
 from discover_stream.training.codec import random_mask
 from discover_stream.training.data import TRAIN_CLIPS, CropSampler, clip_first_half, load_pictures
 from discover_stream.types import CELL, Image
@@ -51,18 +50,20 @@ class Scene:
 @dataclass(frozen=True)
 class Examples:
     """A batch: pictures (B, 3, H, W) RGB 0..1, their z_c (B, L, H/8, W/8), reference latents of the same shape
-    (zero for kind 0), masks (B, 1, H/16, W/16) of sent cells, kinds (B,)."""
+    (zero for kind 0), masks (B, 1, H/16, W/16) of sent cells, kinds (B,), and tags where they were looked for."""
 
     pictures: Tensor
     latents: Tensor
     references: Tensor
     masks: Tensor
     kinds: Tensor
+    texts: tuple[str, ...] = ()
 
     def on(self, device: torch.device) -> Examples:
         """The same on a device."""
         fields = (self.pictures, self.latents, self.references, self.masks, self.kinds)
-        return Examples(*(field.to(device, non_blocking=True) for field in fields))
+        pictures, latents, references, masks, kinds = (field.to(device, non_blocking=True) for field in fields)
+        return Examples(pictures, latents, references, masks, kinds, self.texts)
 
 
 @dataclass(frozen=True)
@@ -241,13 +242,17 @@ class ExampleMaker:
 
 
 class PairBank:
-    """Examples with their latents computed once: the VAE is frozen, so its encoder need not run again."""
+    """Examples with their latents computed once: the VAE is frozen, so its encoder need not run again.
 
-    def __init__(self, sources: Sources, vae: AutoencoderTiny, count: int, seed: int) -> None:
+    `texts` are the tags of each, or none; who needs them fills them in.
+    """
+
+    def __init__(self, sources: Sources, vae: Autoencoder, count: int, seed: int) -> None:
         maker = ExampleMaker(sources, seed)
         side = CROP // 8
+        self.texts: list[str] = []
         self.pictures = torch.empty(count, 3, CROP, CROP, dtype=torch.uint8)
-        self.latents = torch.empty(count, LATENT_CHANNELS, side, side, dtype=torch.bfloat16)
+        self.latents = torch.empty(count, latent_channels(vae), side, side, dtype=torch.bfloat16)
         self.references = torch.zeros_like(self.latents)
         self.masks = torch.empty(count, CELLS, CELLS)
         self.kinds = torch.empty(count, dtype=torch.long)
@@ -283,6 +288,7 @@ class PairBank:
             references + noise * (kinds > 0).view(-1, 1, 1, 1),
             masks,
             kinds,
+            tuple(self.texts[int(index)] for index in chosen) if self.texts else (),
         )
 
     def _corner(self, random: np.random.Generator, index: int, cells: int) -> tuple[int, int]:
@@ -292,9 +298,9 @@ class PairBank:
         return int(np.clip(row, 0, CELLS - cells)), int(np.clip(column, 0, CELLS - cells))
 
 
-def latent_of(vae: AutoencoderTiny, picture: Image) -> Tensor:
+def latent_of(vae: Autoencoder, picture: Image) -> Tensor:
     """z_c (L, H/8, W/8) of a picture (H, W, 3), in bfloat16."""
     tensor = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float().div_(255)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        latent: Tensor = encode_picture(vae, tensor.contiguous(memory_format=torch.channels_last))
+        latent: Tensor = encode(vae, tensor.contiguous(memory_format=torch.channels_last))
     return latent[0].to(torch.bfloat16)

@@ -1,4 +1,4 @@
-"""Train the `nano` diffusion prior with its tag embeddings. `python -m discover_stream.training.prior --help`.
+"""Stage 0: the `nano` diffusion prior with its tag embeddings. `discover train prior`.
 
 The prior learns what streets look like in the latent space of a finished VAE, with the tags of each picture as its
 text, a tenth of the time without (classifier-free guidance). It is frozen for all later stages, as Stable Diffusion
@@ -7,32 +7,25 @@ is in both papers: an untrained one would make their losses void.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from discover_stream.generation.diffusion import (
-    Diffusion,
-    DiffusionShape,
-    build_control,
-    build_prior,
-    build_schedule,
-)
+from discover_stream.generation.diffusion import Diffusion, build_control, build_prior, build_schedule
 from discover_stream.generation.render import load_vae
 from discover_stream.generation.text import TagEmbedding
-from discover_stream.generation.weights import write_prior
-from discover_stream.semantics.detector import CLASSES, DetectOptions, detect
-from discover_stream.semantics.grounder import NanoGrounder
+from discover_stream.generation.weights import PRIOR_FILE, write_prior
 from discover_stream.training.codec import CropBank
+from discover_stream.training.compute import Compute
+from discover_stream.training.config_stages import PriorStage
 from discover_stream.training.data import CropSampler, load_pictures
-from discover_stream.training.loop import LoopConfig, train
 from discover_stream.training.losses import diffusion_error
-from discover_stream.training.stage import begin_anywhere, stage_parser
+from discover_stream.training.sources import Looker
+from discover_stream.training.stage import Job
 
-CROP = 256
 TAG_DROP = 0.1
 """Share of examples whose tags are left out, as in Diff-ICMH."""
 FULL_NOISE_SHARE = 0.25
@@ -41,13 +34,7 @@ FULL_NOISE_SHARE = 0.25
 
 def tags_of_crops(pictures: Tensor) -> list[str]:
     """The tags of crops (n, 3, H, W) uint8: the classes the shipped grounder finds, in the order of its classes."""
-    network, options = NanoGrounder.load().network, DetectOptions()
-    texts = []
-    for picture in pictures:
-        (found,) = detect(network, [picture.permute(1, 2, 0).contiguous().numpy()], options)
-        present = set(found.classes.tolist())
-        texts.append(", ".join(name for index, name in enumerate(CLASSES) if index in present))
-    return texts
+    return [seen.text for seen in Looker().look(pictures)]
 
 
 def dropped(random: np.random.Generator, texts: Sequence[str], share: float = TAG_DROP) -> list[str]:
@@ -55,48 +42,60 @@ def dropped(random: np.random.Generator, texts: Sequence[str], share: float = TA
     return ["" if random.random() < share else text for text in texts]
 
 
-def timesteps(random: np.random.Generator, count: int, most: int) -> Tensor:
-    """`count` timesteps: uniform over 0..most-1, a fixed share of them the last."""
+def timesteps(random: np.random.Generator, count: int, most: int, last: float = FULL_NOISE_SHARE) -> Tensor:
+    """`count` timesteps: uniform over 0..most-1, a share `last` of them the last."""
     drawn = random.integers(0, most, count)
-    drawn[random.random(count) < FULL_NOISE_SHARE] = most - 1
+    drawn[random.random(count) < last] = most - 1
     return torch.from_numpy(drawn)
 
 
-def main() -> None:
-    """Train and write `prior.safetensors`."""
-    parser = stage_parser(__doc__, "runs/prior", 60, batch=8, crops=3000)
-    parser.add_argument("--vae", type=Path, default=Path("runs/vae/vae.safetensors"))
-    arguments = parser.parse_args()
-    compute, random = begin_anywhere(arguments.threads, seed=3)
-    vae = load_vae(arguments.vae).to(memory_format=torch.channels_last)
-    bank = CropBank(CropSampler(*load_pictures(arguments.data), crop=CROP, seed=3), vae, arguments.crops)
-    texts = tags_of_crops(bank.pictures)
-    shape = DiffusionShape()
-    prior, text = build_prior(shape).to(compute.device), TagEmbedding(shape.text_width).to(compute.device)
-    diffusion = Diffusion(prior, build_control(prior), build_schedule(), text)
-    most = diffusion.schedule.config["num_train_timesteps"]
+class PriorLoss:
+    """The loss of a prior and its tags on clean latents.
 
-    def step(_: int, __: float) -> tuple[Tensor, Mapping[str, float]]:
-        chosen = random.integers(0, len(bank.latents), arguments.batch)
-        clean = compute.place(bank.latents[torch.from_numpy(chosen)].float())
-        words = text.encode(dropped(random, [texts[int(index)] for index in chosen]))
-        timestep = compute.place(timesteps(random, arguments.batch, most))
+    Args:
+        diffusion: prior and text learn.
+        stage: how much is noise, and how many tags are left out.
+        compute: where it runs.
+        random: what is drawn.
+    """
+
+    def __init__(self, diffusion: Diffusion, stage: PriorStage, compute: Compute, random: np.random.Generator) -> None:
+        self._diffusion, self._stage, self._compute, self._random = diffusion, stage, compute, random
+
+    def __call__(self, clean: Tensor, texts: Sequence[str]) -> tuple[Tensor, dict[str, float]]:
+        """The loss of z_c (B, L, h, w) with their tags, and what to record of it."""
+        diffusion, most = self._diffusion, self._diffusion.schedule.config["num_train_timesteps"]
+        with self._compute.device:
+            words = diffusion.text.encode(dropped(self._random, texts, self._stage.tag_drop))
+        timestep = self._compute.place(timesteps(self._random, len(clean), most, self._stage.full_noise_share))
         noise = torch.randn_like(clean)
-        with compute.autocast():
+        with self._compute.autocast():
             errors = diffusion_error(diffusion, clean, noise, timestep, words, None)
-        loss = errors.mean()
         last = timestep == most - 1
-        figures = {"error": float(loss.detach())}
+        figures = {"error": float(errors.mean().detach())}
         if bool(last.any()):
             figures["last"] = float(errors[last].mean().detach())
-        return loss, figures
+        return errors.mean(), figures
+
+
+def run(job: Job) -> tuple[Path, ...]:
+    """Train and write `prior.safetensors`; see `stage.run_stage`."""
+    stage: PriorStage = job.stage
+    compute, random, shape = job.compute, job.random, job.nano.prior.shape
+    vae = load_vae(stage.vae).to(memory_format=torch.channels_last)
+    crops = CropSampler(*load_pictures(job.pictures), crop=stage.crop, seed=stage.seed + compute.rank)
+    bank = CropBank(crops, vae, stage.examples)
+    texts = tags_of_crops(bank.pictures)
+    prior, text = build_prior(shape).to(compute.device), TagEmbedding(shape.text_width).to(compute.device)
+    loss_of = PriorLoss(Diffusion(prior, build_control(prior), build_schedule(), text), stage, compute, random)
+
+    def step(_: int, __: float) -> tuple[Tensor, dict[str, float]]:
+        chosen = random.integers(0, len(bank.latents), stage.batch)
+        clean = compute.place(bank.latents[torch.from_numpy(chosen)].float())
+        return loss_of(clean, [texts[int(index)] for index in chosen])
 
     # Both learn, and their moving average is what is written.
-    both = nn.ModuleDict({"prior": prior, "text": text})
-    loop = LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=5e-4, ema=0.9995)
-    train(both, step, loop, compute=compute, generators=[random])
-    write_prior(arguments.out / "prior.safetensors", prior, text, shape)
-
-
-if __name__ == "__main__":
-    main()
+    job.train(nn.ModuleDict({"prior": prior, "text": text}), step)
+    path = job.out / PRIOR_FILE
+    write_prior(path, prior, text, shape)
+    return (path,)

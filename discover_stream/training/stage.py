@@ -1,50 +1,158 @@
-"""What the commands of all training stages share: their arguments, and how a run begins."""
+"""What a stage is handed when it runs, and which stages there are."""
 
 from __future__ import annotations
 
-import argparse
+import importlib
 import logging
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import nn
 
 from discover_stream.training.compute import Compute
+from discover_stream.training.config import TrainingConfig
+from discover_stream.training.config_models import NanoModels
+from discover_stream.training.config_stages import Stage
+from discover_stream.training.loop import LoopConfig, Report, StepFunction, train
+from discover_stream.types import InputError
+
+log = logging.getLogger(__name__)
+
+STAGES = {
+    "vae": "vae",
+    "prior": "prior",
+    "codec": "joint_stage",
+    "task": "joint_stage",
+    "control": "control",
+    "distill": "distill",
+    "grounder": "grounder",
+    "plain_codec": "codec",
+    "denoiser": "denoiser",
+    "ablation": "ablation",
+}
+"""Names of stages, and the modules whose `run` trains them."""
 
 
-def stage_parser(
-    description: str | None, out: str, minutes: float, *, batch: int | None = None, crops: int | None = None
-) -> argparse.ArgumentParser:
-    """The arguments of a stage: data, folder of results, budget, threads, and what it counts.
+class Followed(Exception):
+    """This process has followed the first one through the loop; what came of it, that one writes."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stage that is to run.
+
+    Attributes:
+        name: of the stage.
+        config: everything that was asked for.
+        data: folder of what it learns from; None where none was given.
+        out: folder of results.
+        compute: where it runs.
+        random: numpy's numbers, to be restored with the checkpoint.
+        report: told how far it is.
+    """
+
+    name: str
+    config: TrainingConfig
+    data: Path | None
+    out: Path
+    compute: Compute
+    random: np.random.Generator
+    report: Report | None = None
+
+    @property
+    def stage(self) -> Any:
+        """Its section of the configuration."""
+        return getattr(self.config.stages, self.name)
+
+    @property
+    def pictures(self) -> Path:
+        """The folder of data. Raises InputError where none was given."""
+        if self.data is None:
+            raise InputError(f"stage {self.name}: it learns from pictures; name their folder with --data")
+        return self.data
+
+    @property
+    def nano(self) -> NanoModels:
+        """The models, for stages that only `nano` has. Raises InputError for others."""
+        models = self.config.models
+        if not isinstance(models, NanoModels):
+            raise InputError(f"stage {self.name}: the models of size {models.size} come trained; use --config nano")
+        return models
+
+    def train(self, model: nn.Module, step: StepFunction, *more: np.random.Generator) -> nn.Module:
+        """Run the loop on a model; `more` are generators beside the job's own. See `loop.train`.
+
+        Raises:
+            Followed: in all processes but the first.
+        """
+        stage = cast(Stage, self.stage)
+        loop = LoopConfig(
+            out=self.out,
+            minutes=stage.minutes,
+            steps=stage.steps,
+            learning_rate=stage.learning_rate,
+            warmup_steps=stage.warmup_steps,
+            ema=stage.ema,
+            save_seconds=stage.save_seconds,
+            record_every=stage.record_every,
+        )
+        generators = [self.random, *more]
+        trained = train(model, step, loop, compute=self.compute, generators=generators, report=self.report)
+        if not self.compute.leads:
+            raise Followed
+        return trained
+
+
+def prepare(
+    config: TrainingConfig,
+    name: str,
+    data: Path | None,
+    *,
+    out: Path | None = None,
+    cpu: bool = False,
+    report: Report | None = None,
+) -> Job:
+    """Get a stage ready: devices, threads, random numbers.
 
     Args:
-        description: of the stage.
-        out: where its results go unless told otherwise.
-        minutes: its budget unless told otherwise.
-        batch: default size of a batch; None where it is not to be chosen. The same for `crops`.
-        crops: default number of examples.
+        config: of everything.
+        name: of the stage.
+        data: folder of pictures.
+        out: in place of the configured folder.
+        cpu: stay on the CPU where there is a GPU.
+        report: told how far it is.
+
+    Raises:
+        InputError: there is no such stage in the configuration.
     """
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, default=Path(out))
-    parser.add_argument("--minutes", type=float, default=minutes)
-    if batch is not None:
-        parser.add_argument("--batch", type=int, default=batch)
-    if crops is not None:
-        parser.add_argument("--crops", type=int, default=crops)
-    parser.add_argument("--threads", type=int, default=2)
-    return parser
+    stage = getattr(config.stages, name, None)
+    if stage is None:
+        known = ", ".join(config.stages.names)
+        raise InputError(f"stage {name!r}: not in the recipe of size {config.models.size}; it has {known}")
+    if data is not None and not data.is_dir():
+        raise InputError(f"{data}: no such folder; name the one with training pictures (docs/training.md)")
+    compute = Compute(config.precision, cpu=cpu)
+    # Every process draws numbers of its own.
+    torch.manual_seed(stage.seed + compute.rank)
+    torch.set_num_threads(config.threads)
+    random = np.random.default_rng(stage.seed + compute.rank)
+    folder = out or stage.out
+    folder.mkdir(parents=True, exist_ok=True)
+    return Job(name, config, data, folder, compute, random, report)
 
 
-def begin(threads: int, seed: int) -> np.random.Generator:
-    """Set up logging, threads and torch's random numbers; returns numpy's."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    torch.manual_seed(seed)
-    torch.set_num_threads(threads)
-    return np.random.default_rng(seed)
+def run_stage(job: Job) -> tuple[Path, ...]:
+    """Train a stage until its budget is spent; returns the weights it wrote, of several processes in the first.
 
-
-def begin_anywhere(threads: int, seed: int) -> tuple[Compute, np.random.Generator]:
-    """`begin` on the devices there are: every process draws numbers of its own."""
-    compute = Compute()
-    return compute, begin(threads, seed + compute.rank)
+    Raises:
+        InputError: data, weights or a checkpoint are missing or do not fit.
+    """
+    module = importlib.import_module(f"discover_stream.training.{STAGES[job.name]}")
+    try:
+        written: tuple[Path, ...] = module.run(job)
+    except Followed:
+        return ()
+    return written

@@ -1,21 +1,21 @@
-"""Stage 0: train the `nano` autoencoder. `python -m discover_stream.training.vae --help`."""
+"""Stage 0: the `nano` autoencoder. `discover train vae`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from pathlib import Path
 
 import torch
+from diffusers import AutoencoderTiny
 from torch import Tensor
 from torch.nn import functional
 
-from discover_stream.generation.vae import SMALL, WIDE, build_vae, decode_latent, encode_picture
+from discover_stream.generation.vae import build_vae, decode_latent, encode_picture
+from discover_stream.training.compute import Autocast, bf16_on_cpu
+from discover_stream.training.config_stages import VaeStage
 from discover_stream.training.data import CropSampler, load_pictures
-from discover_stream.training.loop import LoopConfig, train, write_half
-from discover_stream.training.stage import begin_anywhere, stage_parser
-
-LATENT_NOISE = 0.08
-"""Noise added to latents in training, so that the decoder forgives what the codec leaves."""
+from discover_stream.training.loop import write_half
+from discover_stream.training.stage import Job
 
 
 def gradient_loss(output: Tensor, target: Tensor) -> Tensor:
@@ -31,34 +31,39 @@ def picture_loss(output: Tensor, target: Tensor) -> Tensor:
     return functional.l1_loss(output, target) + 0.5 * gradient_loss(output, target) + 20 * squared
 
 
-def main() -> None:
-    """Train and write `vae.safetensors`."""
-    parser = stage_parser(__doc__, "runs/vae", 30)
-    parser.add_argument("--wide", action="store_true", help="three times the weights, twice the time of a picture")
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    arguments = parser.parse_args()
-    compute, _ = begin_anywhere(arguments.threads, seed=0)
-    sampler = CropSampler(*load_pictures(arguments.data), crop=96, seed=compute.rank)
-    shape = WIDE if arguments.wide else SMALL
+def vae_loss(
+    vae: AutoencoderTiny, picture: Tensor, stage: VaeStage, autocast: Autocast = bf16_on_cpu
+) -> tuple[Tensor, dict[str, float]]:
+    """The loss of pictures (B, 3, H, W) in 0..1, and what to record of it."""
+    with autocast():
+        latent = encode_picture(vae, picture)
+        noisy = latent + stage.latent_noise * torch.randn_like(latent)
+        output = decode_latent(vae, noisy)
+    latent, output = latent.float(), output.float()
+    size = size_penalty(latent)
+    loss = picture_loss(output, picture) + stage.size_weight * size
+    psnr = -10 * math.log10(max(functional.mse_loss(output.detach(), picture).item(), 1e-9))
+    return loss, {"loss": float(loss.detach()), "psnr": psnr, "size": float(size.detach())}
+
+
+def size_penalty(latent: Tensor) -> Tensor:
+    """How far the channels of latents (B, L, h, w) are from unit size, which keeps them from collapsing under the noise
+    and from running off: the mean of (mean square - 1)^2."""
+    return (latent.pow(2).mean(dim=(0, 2, 3)) - 1).pow(2).mean()
+
+
+def run(job: Job) -> tuple[Path, ...]:
+    """Train and write `vae.safetensors`; see `stage.run_stage`."""
+    stage: VaeStage = job.stage
+    compute, shape = job.compute, job.nano.vae.shape
+    sampler = CropSampler(*load_pictures(job.pictures), crop=stage.crop, seed=stage.seed + compute.rank)
     vae = build_vae(shape).to(compute.device).to(memory_format=torch.channels_last)
 
-    def step(_: int, __: float) -> tuple[Tensor, Mapping[str, float]]:
-        picture = compute.place(sampler.batch(8)).to(memory_format=torch.channels_last)
-        with compute.autocast():
-            latent = encode_picture(vae, picture)
-            noisy = latent + LATENT_NOISE * torch.randn_like(latent)
-            output = decode_latent(vae, noisy)
-        latent, output = latent.float(), output.float()
-        # The penalty keeps latents near unit size: neither collapsing under the noise nor running off.
-        size = (latent.pow(2).mean(dim=(0, 2, 3)) - 1).pow(2).mean()
-        loss = picture_loss(output, picture) + 0.02 * size
-        psnr = -10 * math.log10(functional.mse_loss(output.detach(), picture).item())
-        return loss, {"loss": float(loss.detach()), "psnr": psnr, "size": float(size.detach())}
+    def step(_: int, __: float) -> tuple[Tensor, dict[str, float]]:
+        picture = compute.place(sampler.batch(stage.batch)).to(memory_format=torch.channels_last)
+        return vae_loss(vae, picture, stage, compute.autocast)
 
-    loop = LoopConfig(out=arguments.out, minutes=arguments.minutes, learning_rate=arguments.learning_rate)
-    train(vae, step, loop, compute=compute, generators=[sampler.random])
-    write_half(vae, arguments.out / "vae.safetensors", shape.metadata())
-
-
-if __name__ == "__main__":
-    main()
+    job.train(vae, step, sampler.random)
+    path = job.out / "vae.safetensors"
+    write_half(vae, path, shape.metadata())
+    return (path,)

@@ -6,6 +6,7 @@ import PIL.Image
 import pytest
 import torch
 
+from discover_stream.app.cli import run
 from discover_stream.semantics.detector import CLASSES, Detections, DetectorConfig, decode_outputs
 from discover_stream.semantics.detector import Detector as Network
 from discover_stream.semantics.grounder import NanoGrounder
@@ -15,7 +16,6 @@ from discover_stream.training.grounder import (
     batch_of,
     export,
     learning_rate_at,
-    main,
     restore,
     store,
 )
@@ -337,8 +337,8 @@ def test_missing_training_data_is_one_clear_line(tmp_path: Path, capsys: pytest.
         read_photos(tmp_path)
     with pytest.raises(InputError, match=r"no \*.jpg"):
         read_pictures(tmp_path)
-    args = ["--data", str(tmp_path), "--teacher", str(tmp_path / "t.onnx"), "--out", str(tmp_path / "run")]
-    assert main(args) == 2
+    settings = ["--set", f"teacher={tmp_path / 't.onnx'}", "--set", "precision=fp32", "--cpu"]
+    assert run(["train", "grounder", "--data", str(tmp_path), *settings, "--out", str(tmp_path / "run")]) == 2
     assert capsys.readouterr().err.count("\n") == 1
 
 
