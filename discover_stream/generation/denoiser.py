@@ -7,10 +7,8 @@ step from pure noise is a valid sampling and gives the mean of what the received
 
 from __future__ import annotations
 
-import zlib
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 from diffusers import DDIMScheduler, UNet2DModel
 from torch import Tensor
@@ -20,9 +18,18 @@ from discover_stream.generation.vae import LATENT_CHANNELS
 TRAIN_TIMESTEPS = 1000
 
 
+class Denoiser(UNet2DModel):  # type: ignore[misc]
+    """A `UNet2DModel` that knows its precision: diffusers looks through all modules for it at every call."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its weights."""
+        return cast(torch.dtype, self.conv_in.weight.dtype)
+
+
 def build_denoiser() -> UNet2DModel:
     """A fresh `nano` denoiser with random weights."""
-    return UNet2DModel(
+    return Denoiser(
         in_channels=2 * LATENT_CHANNELS + 1,
         out_channels=LATENT_CHANNELS,
         block_out_channels=(32, 64, 96),
@@ -63,34 +70,3 @@ def predict_clean(denoiser: UNet2DModel, noisy: Tensor, timestep: Tensor, receiv
     """
     correction: Tensor = denoiser(torch.cat([noisy, received, sent], dim=1), timestep).sample
     return received + correction
-
-
-def camera_noise(camera: str, rows: int, columns: int) -> Tensor:
-    """Starting noise (1, 16, rows, columns).
-
-    A function of camera and position only, so that a still street does not flicker.
-    """
-    random = np.random.Generator(np.random.Philox(zlib.crc32(camera.encode())))
-    return torch.from_numpy(random.standard_normal((1, LATENT_CHANNELS, rows, columns), dtype=np.float32))
-
-
-def denoise(denoiser: UNet2DModel, received: Tensor, sent: Tensor, camera: str, steps: int) -> Tensor:
-    """Sample the clean latent with deterministic DDIM (eta 0).
-
-    Args:
-        denoiser: the network.
-        received: (1, 16, h, w) z_c^.
-        sent: (1, 1, h, w) 1 where the cell was sent.
-        camera: seeds the noise.
-        steps: at least 1.
-
-    Returns:
-        (1, 16, h, w).
-    """
-    scheduler = build_scheduler()
-    scheduler.set_timesteps(steps)
-    latent = camera_noise(camera, received.shape[2], received.shape[3])
-    for timestep in scheduler.timesteps:
-        clean = predict_clean(denoiser, latent, timestep, received, sent)
-        latent = scheduler.step(clean, timestep, latent, eta=0.0).prev_sample
-    return latent

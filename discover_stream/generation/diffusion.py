@@ -21,6 +21,7 @@ import torch
 from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from torch import Tensor
 
+from discover_stream.generation.norms import Clock
 from discover_stream.generation.text import TextEncoder
 from discover_stream.generation.vae import LATENT_CHANNELS
 
@@ -104,12 +105,14 @@ class Diffusion:
         control: what DISCOVER trains.
         schedule: a diffusers scheduler; it is configuration here, samplers copy it.
         text: reads tags.
+        clock: of networks with fixed norms; see `generation.norms`.
     """
 
     prior: UNet2DConditionModel
     control: ControlNetModel
     schedule: DDIMScheduler
     text: TextEncoder
+    clock: Clock | None = None
 
     def predict(
         self, noisy: Tensor, timestep: Tensor, text: Tensor, condition: Tensor | None, *, strength: float = 1.0
@@ -126,6 +129,8 @@ class Diffusion:
         Returns:
             (B, L, h, w): noise, velocity or clean latent, as the schedule's `prediction_type` says.
         """
+        if self.clock is not None:
+            self.clock.timestep = int(timestep)
         extra: dict[str, Any] = {}
         if condition is not None:
             down, middle = self.control(

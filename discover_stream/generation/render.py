@@ -1,40 +1,56 @@
-"""From z_c^ to a picture that says where each of its cells comes from."""
+"""From z_c^ to a picture that says where each of its cells comes from.
+
+A `Renderer` has a generator (the shipped denoiser, or a control module on a frozen prior) and the second half of a VAE.
+It renders whole pictures, or only what is active of many pictures at once, into pictures that are there already::
+
+    z_c^, provenance --> windows --> sample --> bound the change --> decode --> feather into the canvas
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from diffusers import AutoencoderTiny, UNet2DModel
+from diffusers import AutoencoderTiny
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from discover_stream.generation.denoiser import build_denoiser, denoise
-from discover_stream.generation.vae import VaeShape, build_vae, decode_latent
-from discover_stream.types import Image, InputError, Profile, Provenance
+from discover_stream.generation.canvas import Canvas, ProvenanceMap, paste, provenance_of, to_pixels
+from discover_stream.generation.denoiser import build_denoiser
+from discover_stream.generation.generators import ConcatGenerator, ControlGenerator, Generator
+from discover_stream.generation.noise import cell_noise
+from discover_stream.generation.norms import NORMS_FILE, fix_norms, read_norms
+from discover_stream.generation.picture_decoder import SCALE, KlDecoder, PictureDecoder, TinyDecoder
+from discover_stream.generation.sampling import ChangeBounds, ChangeReport, SamplePlan, bounded
+from discover_stream.generation.vae import VaeShape, build_vae
+from discover_stream.generation.weights import CONTROL_FILE, load_nano, load_stable, load_stable_vae
+from discover_stream.generation.windows import Nested, Placed, Window, WindowOptions, batches, plan_tiles, plan_windows
+from discover_stream.types import CELL, Image, InputError, Profile, Provenance
 
 VAE_FILE = "vae.safetensors"
 DENOISER_FILE = "denoiser.safetensors"
-DEFAULT_STEPS: dict[Profile, int] = {"machine": 1, "human": 1}
-"""Diffusion steps of each profile. The papers take 8 and 50; with the shipped weights more than one step
+PLANS: Mapping[Profile, SamplePlan] = {"machine": SamplePlan(1), "human": SamplePlan(1)}
+"""How each profile is sampled. The papers take 8 and 50 steps; with the shipped weights more than one step
 draws texture that was not there (see their model card), so people get one as well."""
+DEFAULT_STEPS: dict[Profile, int] = {profile: plan.steps for profile, plan in PLANS.items()}
+"""Diffusion steps of each profile."""
 
-MAX_STEPS = 1000
-
-ProvenanceMap = npt.NDArray[np.uint8]
-"""(rows, columns) of the picture's cells, values of `Provenance`."""
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A picture (H, W, 3) uint8 RGB and the provenance of its cells."""
-
-    image: Image
-    provenance: ProvenanceMap
+FINE = CELL // SCALE
+"""Latents along one side of a cell."""
+WHOLE_AT_ONCE = 36_000
+"""Latents of a picture (1080p has 32,640) up to which it is decoded in one piece; larger ones in tiles."""
+TILE, TILE_REACH, SEAM = 96, 16, 4
+"""Side of a tile, what is sampled around it, and what of that is decoded, in latents."""
+SAMPLE_OVERHEAD = 400
+"""Latents that a batch more costs about as much as, when sampling."""
+BATCH_LATENTS = 16_384
+"""Latents that go through the networks at once: what bounds memory."""
 
 
 def load_network(network: nn.Module, file: Path) -> None:
@@ -73,28 +89,130 @@ def load_vae(file: Path) -> AutoencoderTiny:
     return vae
 
 
+@dataclass(frozen=True, eq=False)
+class RenderJob:
+    """A picture to render.
+
+    Attributes:
+        latent: (1, L, h, w) z_c^ of the padded picture.
+        provenance: (rows, columns) of the picture's cells, what was received of them: `SENT`, `PLATE` or `PROPAGATED`;
+            anything else was not received.
+        width: of the picture in pixels.
+        height: of the picture in pixels.
+        camera: seeds the noise.
+        plate: id of the plate that the picture stands on; seeds the noise, too.
+        tags: "bus, car" as a condition, where the generator reads them.
+        canvas: what is there already; only what is active is rendered into it. None renders the whole picture.
+    """
+
+    latent: Tensor
+    provenance: ProvenanceMap
+    width: int
+    height: int
+    camera: str
+    plate: int = 0
+    tags: str = ""
+    canvas: Canvas | None = None
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """A picture and where it comes from.
+
+    Attributes:
+        image: (H, W, 3) uint8 RGB.
+        provenance: (rows, columns) of its cells, values of `Provenance`.
+        changed: provenance in lower case -> mean absolute change that sampling made to the latents of such cells, of
+            those that were rendered; empty where nothing was sampled.
+    """
+
+    image: Image
+    provenance: ProvenanceMap
+    changed: Mapping[str, float] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Renderer:
-    """The generative half of the decoder."""
+    """The generative half of the decoder.
 
-    vae: AutoencoderTiny
-    denoiser: UNet2DModel
+    Attributes:
+        generator: samples clean latents.
+        decoder: makes pixels of them.
+        bounds: by how much sampling may change what was received.
+        windows: how windows are laid.
+        local: whether windows decode as the whole picture does (the norms are fixed). Where they do not, pictures with
+            a canvas are decoded whole, too, before they are pasted.
+    """
+
+    generator: Generator
+    decoder: PictureDecoder
+    bounds: ChangeBounds = field(default_factory=ChangeBounds)
+    windows: WindowOptions = field(default_factory=WindowOptions)
+    local: bool = False
+
+    def __post_init__(self) -> None:
+        if self.windows.reach < self.decoder.reach or self.windows.align % self.generator.align:
+            raise InputError(
+                f"windows with a reach of {self.windows.reach}, aligned to {self.windows.align} latents, do not suit"
+                f" networks that want {self.decoder.reach} and {self.generator.align}"
+            )
+
+    @property
+    def vae(self) -> Any:
+        """The autoencoder, of diffusers."""
+        return self.decoder.vae
 
     @classmethod
-    def load(cls, weights: Path) -> Renderer:
-        """Load `vae.safetensors` and `denoiser.safetensors` from a folder.
+    def load(cls, weights: Path, *, fixed: bool = True) -> Renderer:
+        """Load a renderer from a folder.
+
+        With `unet` in it, it is Stable Diffusion in diffusers' layout, and a control module in `controlnet`. Otherwise
+        it is of the `nano` size: `vae.safetensors`, and either `prior.safetensors` and `control.safetensors` or
+        `denoiser.safetensors`. `norms.safetensors`, where it is there, fixes the norms.
+
+        Args:
+            weights: the folder.
+            fixed: false leaves the norms as training has them.
 
         Raises:
             InputError: see `load_network`.
         """
-        vae, denoiser = load_vae(weights / VAE_FILE), build_denoiser()
-        load_network(denoiser, weights / DENOISER_FILE)
-        return cls(
-            vae.to(memory_format=torch.channels_last),
-            denoiser.to(memory_format=torch.channels_last),
-        )
+        generator: Generator
+        decoder: PictureDecoder
+        if (weights / "unet").is_dir():
+            generator = ControlGenerator(load_stable(weights, weights / "controlnet"))
+            decoder = KlDecoder(load_stable_vae(weights))
+        else:
+            decoder = TinyDecoder(load_vae(weights / VAE_FILE))
+            if (weights / CONTROL_FILE).exists():
+                generator = ControlGenerator(load_nano(weights))
+            else:
+                denoiser = build_denoiser()
+                load_network(denoiser, weights / DENOISER_FILE)
+                generator = ConcatGenerator(denoiser)
+        norms = weights / NORMS_FILE
+        return cls.of(generator, decoder, norms if fixed and norms.exists() else None)
 
-    @torch.inference_mode()
+    @classmethod
+    def of(cls, generator: Generator, decoder: PictureDecoder, norms: Path | None = None) -> Renderer:
+        """A renderer of finished parts; their norms are fixed, in place, where statistics are given.
+
+        Raises:
+            InputError: the parts have latents of different sizes, or the statistics are of other weights.
+        """
+        if generator.channels != decoder.channels:
+            raise InputError(
+                f"the generator's latents have {generator.channels} channels and the VAE's {decoder.channels};"
+                " use the files of one release"
+            )
+        networks = {**generator.networks, **decoder.networks}
+        if norms is not None:
+            generator = generator.with_clock(fix_norms(networks, read_norms(norms)))
+        for network in (*generator.networks.values(), decoder.vae):
+            network.to(memory_format=torch.channels_last)
+        windows = WindowOptions(align=generator.align, reach=max(decoder.reach, generator.align // 2))
+        return cls(generator, decoder, windows=windows, local=norms is not None)
+
     def render(
         self,
         latent: Tensor,
@@ -106,10 +224,10 @@ class Renderer:
         steps: int,
         generate: bool = True,
     ) -> Rendered:
-        """Turn a received latent into a picture.
+        """Turn a received latent into a whole picture.
 
         Args:
-            latent: (1, 16, h, w) z_c^ of the padded picture.
+            latent: (1, L, h, w) z_c^ of the padded picture.
             sent: (rows, columns) of the picture's cells, true where an atom was received.
             width: of the picture in pixels.
             height: of the picture in pixels.
@@ -121,16 +239,151 @@ class Renderer:
         Raises:
             InputError: `steps` is out of range.
         """
-        if not 1 <= steps <= MAX_STEPS:
-            raise InputError(f"steps {steps} is not in 1..{MAX_STEPS}")
-        rows, columns = sent.shape
-        provenance = np.where(sent, Provenance.SENT, Provenance.GENERATED if generate else Provenance.MISSING)
+        provenance = np.where(sent, Provenance.SENT, Provenance.MISSING).astype(np.uint8)
+        job = RenderJob(latent, provenance, width, height, camera)
+        return self.render_many([job], SamplePlan(steps), generate=generate)[0]
+
+    @torch.inference_mode()
+    def render_many(self, jobs: Sequence[RenderJob], plan: SamplePlan, *, generate: bool = True) -> list[Rendered]:
+        """Render pictures of any cameras and sizes; windows of equal size go through the networks together.
+
+        A picture does not depend on what else is rendered with it, but for rounding.
+
+        Args:
+            jobs: what to render.
+            plan: how to sample.
+            generate: false leaves the sampling out, see `render`.
+
+        Raises:
+            InputError: a picture's latent, provenance or canvas does not fit its size.
+        """
+        sheets = [_Sheet.of(job, generate) for job in jobs]
+        pieces = [_Piece(sheet, nested) for sheet in sheets for nested in self._windows(sheet)]
         if generate:
-            field = torch.zeros(1, 1, latent.shape[2], latent.shape[3])
-            fine = np.repeat(np.repeat(sent, 2, axis=0), 2, axis=1)
-            field[0, 0, : rows * 2, : columns * 2] = torch.from_numpy(fine).float()
-            latent = denoise(self.denoiser, latent, field, camera, steps)
-        picture = decode_latent(self.vae, latent)[0, :, :height, :width]
-        pixels = picture.clamp(0, 1).mul(255).round().to(torch.uint8)
-        image = np.ascontiguousarray(pixels.permute(1, 2, 0).numpy())
-        return Rendered(image, provenance.astype(np.uint8))
+            placed = [Placed(piece.shape, window) for piece, window in zip(pieces, _sizes(pieces), strict=True)]
+            for batch in batches(placed, 0, BATCH_LATENTS):
+                self._sample([(pieces[index], window) for index, window in batch], plan)
+        self._decode(pieces)
+        return [sheet.rendered() for sheet in sheets]
+
+    def _windows(self, sheet: _Sheet) -> tuple[Nested, ...]:
+        """What to decode of a picture."""
+        rows, columns = sheet.job.latent.shape[2:]
+        active = sheet.active_latents
+        if active is not None and not active.any():
+            return ()
+        whole = Nested(Window(0, 0, rows, columns), Window(0, 0, rows, columns))
+        if not self.local:
+            return (whole,)
+        found = (whole,) if active is None else plan_windows(active, self.windows)
+        if max(nested.outer.area for nested in found) <= WHOLE_AT_ONCE:
+            return found
+        tiles = plan_tiles(rows, columns, TILE, TILE_REACH, SEAM)
+        shape, margin = (rows, columns), self.windows.margin
+        return tuple(tile for tile in tiles if active is None or active[tile.inner.grown(margin, shape).slices()].any())
+
+    def _sample(self, batch: Sequence[tuple[_Piece, Window]], plan: SamplePlan) -> None:
+        """Sample the latents of windows of one size."""
+        sheets, weight = [piece.sheet for piece, _ in batch], next(self.decoder.vae.parameters())
+        received = _stack([sheet.job.latent for sheet in sheets], batch).to(weight)
+        provenance = _stack([sheet.latent_provenance for sheet in sheets], batch).to(weight.device)
+        sent = (provenance > int(Provenance.GENERATED)).to(weight)
+        noise = _stack([sheet.noise() for sheet in sheets], batch).to(weight)
+        sampled = self.generator.sample(received, sent, noise, [sheet.job.tags for sheet in sheets], plan)
+        latents = bounded(sampled, received, provenance, self.bounds)
+        for index, (piece, window) in enumerate(batch):
+            piece.latent, piece.window = latents[index : index + 1], window
+            kept = piece.nested.kept or piece.nested.inner
+            here = (index, slice(None), *kept.within(window).slices())
+            piece.sheet.changes.add(latents[here], received[here], provenance[here])
+
+    def _decode(self, pieces: Sequence[_Piece]) -> None:
+        """Turn the latents of windows into pixels, those of one size and position together."""
+        groups: dict[tuple[int, int, Window], list[tuple[_Piece, Window]]] = {}
+        for piece in pieces:
+            seen = piece.nested.inner.grown(self.decoder.reach, piece.shape)
+            if piece.nested.inner == piece.nested.outer:
+                seen = piece.nested.outer
+            kind = (seen.rows, seen.columns, piece.nested.inner.within(seen))
+            groups.setdefault(kind, []).append((piece, seen))
+        for (rows, columns, inner), members in groups.items():
+            each = max(1, BATCH_LATENTS // (rows * columns))
+            for start in range(0, len(members), each):
+                batch = members[start : start + each]
+                cut = [(piece, seen.within(piece.window)) for piece, seen in batch]
+                latent = _stack([piece.latent for piece, _ in cut], cut).to(next(self.decoder.vae.parameters()))
+                for (piece, _), image in zip(cut, to_pixels(self.decoder.decode(latent, inner)), strict=True):
+                    piece.sheet.paste(image, piece.nested, self.windows.margin)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sheet:
+    """A picture that is being rendered."""
+
+    job: RenderJob
+    image: Image
+    provenance: ProvenanceMap
+    active_latents: npt.NDArray[np.bool_] | None
+    latent_provenance: Tensor
+    changes: ChangeReport
+
+    @classmethod
+    def of(cls, job: RenderJob, generate: bool) -> _Sheet:
+        rows, columns = -(-job.height // CELL), -(-job.width // CELL)
+        height, width = job.latent.shape[2:]
+        if job.provenance.shape != (rows, columns) or height < rows * FINE or width < columns * FINE:
+            raise InputError(
+                f"camera {job.camera}: a picture of {job.width}x{job.height} pixels has {rows}x{columns} cells; got"
+                f" provenance of {job.provenance.shape} and a latent of {width}x{height}; pass those of one picture"
+            )
+        provenance = provenance_of(job.provenance, generate)
+        padded = np.full((height // FINE, width // FINE), Provenance.MISSING, np.uint8)
+        padded[:rows, :columns] = provenance
+        fine = torch.from_numpy(padded.repeat(FINE, axis=0).repeat(FINE, axis=1))[None, None]
+        active = None
+        image = np.zeros((job.height, job.width, 3), np.uint8)
+        if job.canvas is not None:
+            image, provenance = job.canvas.opened(job.width, job.height, provenance)
+            wanted = np.zeros(padded.shape, bool)
+            wanted[:rows, :columns] = job.canvas.active
+            active = wanted.repeat(FINE, axis=0).repeat(FINE, axis=1)
+        return cls(job, image, provenance, active, fine, ChangeReport())
+
+    def noise(self) -> Tensor:
+        latent = self.job.latent
+        return cell_noise(self.job.camera, self.job.plate, latent.shape[1], latent.shape[2], latent.shape[3])
+
+    def paste(self, pixels: Image, nested: Nested, margin: int) -> None:
+        kept = nested.kept or nested.inner
+        rows, columns = kept.within(nested.inner).slices(SCALE)
+        paste(self.image, pixels[rows, columns], kept, self.active_latents, margin)
+
+    def rendered(self) -> Rendered:
+        return Rendered(self.image, self.provenance, self.changes.means())
+
+
+def _sizes(pieces: Sequence[_Piece]) -> list[Window]:
+    """Outer windows grown to few sizes: picture by picture, so that none depends on what else is rendered with it."""
+    grown = [piece.nested.outer for piece in pieces]
+    for sheet in dict.fromkeys(piece.sheet for piece in pieces):
+        own = [index for index, piece in enumerate(pieces) if piece.sheet is sheet]
+        placed = [Placed(pieces[index].shape, grown[index]) for index in own]
+        for batch in batches(placed, SAMPLE_OVERHEAD, BATCH_LATENTS):
+            for position, window in batch:
+                grown[own[position]] = window
+    return grown
+
+
+class _Piece:
+    """A part of a picture on its way: its latent (1, L, h, w), and the window of the picture that this is of."""
+
+    def __init__(self, sheet: _Sheet, nested: Nested) -> None:
+        self.sheet, self.nested = sheet, nested
+        self.shape = (sheet.job.latent.shape[2], sheet.job.latent.shape[3])
+        self.latent, self.window = sheet.job.latent, Window(0, 0, *self.shape)
+
+
+def _stack(fields: Sequence[Tensor], windows: Sequence[tuple[_Piece, Window]]) -> Tensor:
+    """Windows of fields (1, C, h, w) as a batch (B, C, rows, columns)."""
+    cut = [field[:, :, *window.slices()] for field, (_, window) in zip(fields, windows, strict=True)]
+    return torch.cat(cut).contiguous(memory_format=torch.channels_last)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -49,18 +50,44 @@ class SamplePlan:
             raise InputError(f"guidance {self.guidance} is not in 1..50, or control {self.control} not in 0..10")
 
 
-def timesteps_of(diffusion: Diffusion, plan: SamplePlan) -> tuple[DDIMScheduler, Tensor]:
+def timesteps_of(schedule: DDIMScheduler, plan: SamplePlan) -> tuple[DDIMScheduler, Tensor]:
     """A sampler for a plan, and the timesteps it visits, noisiest first."""
-    sampler = copy.deepcopy(diffusion.schedule)
+    sampler = copy.copy(schedule)  # setting timesteps replaces them and changes nothing else
     sampler.set_timesteps(max(plan.steps, math.ceil(plan.steps / plan.start)))
     return sampler, sampler.timesteps[-plan.steps :]
 
 
+def walk(
+    schedule: DDIMScheduler,
+    predict: Callable[[Tensor, Tensor], Tensor],
+    received: Tensor,
+    noise: Tensor,
+    plan: SamplePlan,
+) -> Tensor:
+    """Sample clean latents, step by step (deterministic DDIM, eta 0).
+
+    Args:
+        schedule: of the noise.
+        predict: (z_t, timestep) -> what the schedule's `prediction_type` says.
+        received: (B, L, h, w) z_c^.
+        noise: (B, L, h, w), standard normal.
+        plan: number of steps, and where to start.
+
+    Returns:
+        (B, L, h, w).
+    """
+    sampler, timesteps = timesteps_of(schedule, plan)
+    latent = noise if plan.start == 1 else sampler.add_noise(received, noise, timesteps[:1])
+    for timestep in timesteps:
+        latent = sampler.step(predict(latent, timestep), timestep, latent, eta=0.0).prev_sample
+    return latent
+
+
 @torch.inference_mode()
 def sample(
-    diffusion: Diffusion, received: Tensor, sent: Tensor, noise: Tensor, text: str | list[str], plan: SamplePlan
+    diffusion: Diffusion, received: Tensor, sent: Tensor, noise: Tensor, text: str | Sequence[str], plan: SamplePlan
 ) -> Tensor:
-    """Sample clean latents.
+    """Sample clean latents with a prior and its control module.
 
     Args:
         diffusion: the models.
@@ -73,7 +100,7 @@ def sample(
     Returns:
         (B, L, h, w).
     """
-    texts = [text] * len(received) if isinstance(text, str) else text
+    texts = [text] * len(received) if isinstance(text, str) else list(text)
     guided = plan.guidance > 1 and any(texts)
     words = diffusion.text.encode(texts)
     if guided:
@@ -81,19 +108,15 @@ def sample(
     condition = condition_of(received, sent) if plan.control else None
     if guided and condition is not None:
         condition = torch.cat([condition, condition])
-    sampler, timesteps = timesteps_of(diffusion, plan)
-    latent = noise
-    if plan.start < 1:
-        latent = sampler.add_noise(received, noise, timesteps[:1])
-    for timestep in timesteps:
-        if guided:
-            both = diffusion.predict(torch.cat([latent, latent]), timestep, words, condition, strength=plan.control)
-            without, with_tags = both.chunk(2)
-            predicted = without + plan.guidance * (with_tags - without)
-        else:
-            predicted = diffusion.predict(latent, timestep, words, condition, strength=plan.control)
-        latent = sampler.step(predicted, timestep, latent, eta=0.0).prev_sample
-    return latent
+
+    def predict(latent: Tensor, timestep: Tensor) -> Tensor:
+        if not guided:
+            return diffusion.predict(latent, timestep, words, condition, strength=plan.control)
+        both = diffusion.predict(torch.cat([latent, latent]), timestep, words, condition, strength=plan.control)
+        without, with_tags = both.chunk(2)
+        return without + plan.guidance * (with_tags - without)
+
+    return walk(diffusion.schedule, predict, received, noise, plan)
 
 
 @dataclass(frozen=True)
@@ -109,20 +132,18 @@ class ChangeBounds:
 
     def of(self, provenance: Tensor) -> Tensor:
         """(..., h, w) values of `Provenance` -> bounds of the same shape."""
-        bounds = torch.full(provenance.shape, math.inf)
+        bounds = torch.full(provenance.shape, math.inf, device=provenance.device)
         for kind, bound in (
             (Provenance.SENT, self.sent),
             (Provenance.PLATE, self.plate),
             (Provenance.PROPAGATED, self.propagated),
         ):
-            bounds = torch.where(provenance == int(kind), torch.tensor(bound), bounds)
+            bounds = bounds.masked_fill(provenance == int(kind), bound)
         return bounds
 
 
-def bounded(
-    sampled: Tensor, received: Tensor, provenance: Tensor, bounds: ChangeBounds
-) -> tuple[Tensor, dict[str, float]]:
-    """Keep a sampling within its bounds, and say what it changed.
+def bounded(sampled: Tensor, received: Tensor, provenance: Tensor, bounds: ChangeBounds) -> Tensor:
+    """Keep a sampling within its bounds.
 
     Args:
         sampled: (B, L, h, w).
@@ -131,15 +152,31 @@ def bounded(
         bounds: per provenance.
 
     Returns:
-        The latent (B, L, h, w), no channel of it farther from `received` than its cell's bound; the mean absolute
-        change of each provenance that occurs, by its name in lower case, after bounding.
+        (B, L, h, w), no channel of it farther from `received` than its cell's bound.
     """
     most = bounds.of(provenance)
-    change = torch.minimum(torch.maximum(sampled - received, -most), most)
-    mean = change.abs().mean(dim=1, keepdim=True)
-    changed = {
-        kind.name.lower(): float(mean[provenance == int(kind)].mean())
-        for kind in Provenance
-        if bool((provenance == int(kind)).any())
-    }
-    return received + change, changed
+    return received + torch.minimum(torch.maximum(sampled - received, -most), most)
+
+
+class ChangeReport:
+    """What sampling changed, by provenance, summed over the windows of a picture."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, tuple[float, int]] = {}
+
+    def add(self, latent: Tensor, received: Tensor, provenance: Tensor) -> None:
+        """Count a window: the latent (L, h, w) after bounding, z_c^ (L, h, w), values of `Provenance` (1, h, w).
+
+        What is missing (around the picture) does not count.
+        """
+        mean = (latent - received).abs().mean(dim=0)
+        for kind in (kind for kind in Provenance if kind != Provenance.MISSING):
+            here = provenance[0] == int(kind)
+            count = int(here.sum())
+            if count:
+                total, number = self._sums.get(kind.name.lower(), (0.0, 0))
+                self._sums[kind.name.lower()] = total + float(mean[here].sum()), number + count
+
+    def means(self) -> dict[str, float]:
+        """Provenance in lower case -> mean absolute change of a latent's channels."""
+        return {name: total / number for name, (total, number) in self._sums.items()}

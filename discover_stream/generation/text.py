@@ -59,8 +59,9 @@ class TagEmbedding(nn.Module):
         tokens = self.absent.expand(len(texts), MAX_TAGS, self.width).clone()
         words = [(row, column, trigrams(tag)) for row, tags in enumerate(listed) for column, tag in enumerate(tags)]
         if words:
-            flat = torch.tensor([bucket for _, _, buckets in words for bucket in buckets])
-            offsets = torch.tensor([0, *(len(buckets) for _, _, buckets in words[:-1])]).cumsum(0)
+            device = self.null.device
+            flat = torch.tensor([bucket for _, _, buckets in words for bucket in buckets], device=device)
+            offsets = torch.tensor([0, *(len(buckets) for _, _, buckets in words[:-1])], device=device).cumsum(0)
             rows, columns = torch.tensor([(row, column) for row, column, _ in words]).T
             tokens[rows, columns] = self.letters(flat, offsets).to(tokens.dtype)
         return torch.cat([self.null.expand(len(texts), 1, self.width), tokens], dim=1)

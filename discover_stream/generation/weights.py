@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusers import ControlNetModel, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, ControlNetModel, DDIMScheduler, UNet2DConditionModel
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -123,9 +123,21 @@ def load_stable(folder: str | Path, control: str | Path | None = None, *, offlin
     except (OSError, ValueError) as error:
         raise _refused(folder, "text_encoder, tokenizer or scheduler", error) from None
     module = build_control(prior) if control is None else _pretrained(ControlNetModel, control, None, offline)
+    # Stable Diffusion's own spacing would begin a single step at timestep 1, where nothing is noise.
+    schedule = DDIMScheduler.from_config(schedule.config, timestep_spacing="trailing")
     model.requires_grad_(False)
     text = ClipText(tokenizer, model)
     return Diffusion(prior, module.requires_grad_(False).eval(), schedule, text)
+
+
+def load_stable_vae(folder: str | Path, *, offline: bool = True) -> AutoencoderKL:
+    """Stable Diffusion's autoencoder, in `vae` of a folder in diffusers' layout.
+
+    Raises:
+        InputError: it is missing or lacks weights.
+    """
+    vae: AutoencoderKL = _pretrained(AutoencoderKL, folder, "vae", offline)
+    return vae
 
 
 def _pretrained(kind: Any, folder: str | Path, part: str | None, offline: bool) -> Any:

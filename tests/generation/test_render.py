@@ -1,3 +1,4 @@
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -5,8 +6,13 @@ import pytest
 import torch
 
 from discover_stream.generation.denoiser import build_denoiser
-from discover_stream.generation.render import DEFAULT_STEPS, Renderer
+from discover_stream.generation.diffusion import DiffusionShape, build_control, build_prior
+from discover_stream.generation.generators import ControlGenerator
+from discover_stream.generation.render import DEFAULT_STEPS, Renderer, RenderJob
+from discover_stream.generation.sampling import SamplePlan
+from discover_stream.generation.text import TagEmbedding
 from discover_stream.generation.vae import LATENT_CHANNELS, build_vae
+from discover_stream.generation.weights import write_control, write_prior
 from discover_stream.training.loop import write_half
 from discover_stream.types import InputError, Provenance
 
@@ -72,4 +78,27 @@ def test_missing_and_damaged_weights_are_named(weights: Path, tmp_path: Path) ->
         Renderer.load(tmp_path)
     (tmp_path / "vae.safetensors").write_bytes((weights / "denoiser.safetensors").read_bytes())
     with pytest.raises(InputError, match="not usable"):
+        Renderer.load(tmp_path)
+
+
+def test_a_control_module_beside_the_vae_is_what_renders(weights: Path, tmp_path: Path) -> None:
+    shape = DiffusionShape(widths=(8, 16), text_width=8, heads=2, groups=4)
+    torch.manual_seed(2)
+    prior = build_prior(shape)
+    control = build_control(prior)
+    with torch.no_grad():
+        for block in control.controlnet_down_blocks:
+            block.weight.add_(0.5)
+    write_prior(tmp_path / "prior.safetensors", prior, TagEmbedding(8), shape)
+    write_control(tmp_path / "control.safetensors", control, shape)
+    (tmp_path / "vae.safetensors").write_bytes((weights / "vae.safetensors").read_bytes())
+    steered = Renderer.load(tmp_path)
+    assert isinstance(steered.generator, ControlGenerator)
+    latent, sent = latent_and_mask(64, 64)
+    job = RenderJob(latent, np.where(sent, 4, 0).astype(np.uint8), 64, 64, "a", tags="car, bus")
+    plans = [SamplePlan(2), SamplePlan(2, control=0), SamplePlan(2, guidance=5)]
+    pictures = [steered.render_many([job], plan)[0].image for plan in plans]
+    assert all((one != other).any() for one, other in combinations(pictures, 2))
+    (tmp_path / "prior.safetensors").unlink()
+    with pytest.raises(InputError, match=r"prior\.safetensors: no weights here"):
         Renderer.load(tmp_path)

@@ -5,7 +5,7 @@ import torch
 from tiny_diffusion import tiny_diffusion
 
 from discover_stream.generation.diffusion import Diffusion
-from discover_stream.generation.sampling import ChangeBounds, SamplePlan, bounded, sample, timesteps_of
+from discover_stream.generation.sampling import ChangeBounds, ChangeReport, SamplePlan, bounded, sample, timesteps_of
 from discover_stream.types import InputError, Provenance
 
 
@@ -48,10 +48,10 @@ def test_sampling_ends_at_what_the_prior_expects(diffusion: Diffusion, plan: Sam
 
 
 def test_the_number_of_steps_and_the_start_decide_the_timesteps(diffusion: Diffusion) -> None:
-    assert timesteps_of(diffusion, SamplePlan(1))[1].tolist() == [999]
-    four = timesteps_of(diffusion, SamplePlan(4))[1].tolist()
+    assert timesteps_of(diffusion.schedule, SamplePlan(1))[1].tolist() == [999]
+    four = timesteps_of(diffusion.schedule, SamplePlan(4))[1].tolist()
     assert four == [999, 749, 499, 249]
-    assert timesteps_of(diffusion, SamplePlan(2, start=0.5))[1].tolist() == [499, 249]
+    assert timesteps_of(diffusion.schedule, SamplePlan(2, start=0.5))[1].tolist() == [499, 249]
 
 
 def test_sampling_repeats_to_the_bit_and_depends_on_what_was_received(diffusion: Diffusion) -> None:
@@ -95,7 +95,12 @@ def test_changes_are_bounded_by_provenance_and_reported() -> None:
     received = torch.zeros(1, 2, 1, 3)
     sampled = torch.tensor([[[[3.0, -3.0, 9.0]], [[0.5, 0.1, -9.0]]]])
     provenance = torch.tensor([[[[int(Provenance.SENT), int(Provenance.PROPAGATED), int(Provenance.GENERATED)]]]])
-    latent, changed = bounded(sampled, received, provenance, ChangeBounds(sent=1.0, propagated=2.0))
+    latent = bounded(sampled, received, provenance, ChangeBounds(sent=1.0, propagated=2.0))
     assert latent[0, 0, 0].tolist() == [1.0, -2.0, 9.0]
     assert latent[0, 1, 0].tolist() == pytest.approx([0.5, 0.1, -9.0])
-    assert changed == pytest.approx({"generated": 9.0, "propagated": 1.05, "sent": 0.75})
+    report = ChangeReport()
+    report.add(latent[0], received[0], provenance[0])
+    assert report.means() == pytest.approx({"generated": 9.0, "propagated": 1.05, "sent": 0.75})
+    # Windows of a picture count by what they hold.
+    report.add(latent[0, :, :, :1] * 0, received[0, :, :, :1], provenance[0, :, :, :1])
+    assert report.means()["sent"] == pytest.approx(0.375)

@@ -3,10 +3,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file, save_file
-from tiny_diffusion import TINY
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from tiny_diffusion import TINY, stable_folder
 
 from discover_stream.generation.diffusion import build_control, build_prior, condition_of
 from discover_stream.generation.sampling import SamplePlan, sample
@@ -67,44 +65,6 @@ def test_files_that_lack_weights_or_do_not_fit_are_refused(folder: Path) -> None
     (folder / CONTROL_FILE).write_bytes(b"no weights")
     with pytest.raises(InputError, match="not usable"):
         load_nano(folder)
-
-
-def stable_folder(root: Path) -> Path:
-    """Stable Diffusion 2.1's classes and layout, tiny and with random weights."""
-    torch.manual_seed(1)
-    UNet2DConditionModel(
-        sample_size=8,
-        in_channels=4,
-        out_channels=4,
-        block_out_channels=(8, 16),
-        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
-        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
-        layers_per_block=1,
-        cross_attention_dim=8,
-        attention_head_dim=2,
-        norm_num_groups=4,
-        use_linear_projection=True,
-    ).save_pretrained(root / "unet")
-    DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear").save_pretrained(root / "scheduler")
-    letters = [chr(code) for code in range(97, 123)]
-    vocabulary = ["<|startoftext|>", "<|endoftext|>", *letters, *(f"{letter}</w>" for letter in letters), ",</w>"]
-    (root / "tokenizer").mkdir(parents=True)
-    (root / "vocab.json").write_text(json.dumps({word: index for index, word in enumerate(vocabulary)}))
-    (root / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = CLIPTokenizer(str(root / "vocab.json"), str(root / "merges.txt"), model_max_length=12)
-    tokenizer.save_pretrained(root / "tokenizer")
-    config = CLIPTextConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=8,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=12,
-        bos_token_id=0,
-        eos_token_id=1,
-    )
-    CLIPTextModel(config).save_pretrained(root / "text_encoder")
-    return root
 
 
 def test_stable_diffusion_loads_from_a_folder_and_samples(tmp_path: Path) -> None:

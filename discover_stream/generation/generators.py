@@ -1,0 +1,148 @@
+"""The two networks that sample a clean latent, behind one interface.
+
+`ConcatGenerator`: the shipped denoiser, which sees z_c^ beside the noisy latent. `ControlGenerator`: DISCOVER's Eq. 3,
+a control module that steers a frozen prior, `nano` or Stable Diffusion.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+import torch
+from diffusers import UNet2DModel
+from torch import Tensor, nn
+
+from discover_stream.generation.denoiser import build_scheduler, predict_clean
+from discover_stream.generation.diffusion import Diffusion, condition_of
+from discover_stream.generation.norms import Clock
+from discover_stream.generation.sampling import SamplePlan, sample, walk
+
+
+class Generator(Protocol):
+    """Samples the latents of finished pictures."""
+
+    @property
+    def channels(self) -> int:
+        """L, of the latent."""
+        ...
+
+    @property
+    def align(self) -> int:
+        """Latents: what corners and sizes of pictures and windows are multiples of."""
+        ...
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """The networks whose norms can be fixed, by name."""
+        ...
+
+    def with_clock(self, clock: Clock) -> Generator:
+        """The same networks, after `fix_norms` gave them a clock."""
+        ...
+
+    def probe(self, received: Tensor, sent: Tensor, noise: Tensor, timestep: int) -> None:
+        """Run the networks once as sampling does at a timestep, for those who watch them; arguments as for `sample`."""
+        ...
+
+    def sample(self, received: Tensor, sent: Tensor, noise: Tensor, tags: Sequence[str], plan: SamplePlan) -> Tensor:
+        """Clean latents.
+
+        Args:
+            received: (B, L, h, w) z_c^.
+            sent: (B, 1, h, w) 1 where the cell was sent.
+            noise: (B, L, h, w), standard normal.
+            tags: of each picture, "bus, car"; "" for none.
+            plan: how.
+
+        Returns:
+            (B, L, h, w).
+        """
+        ...
+
+
+def _halvings(network: Any) -> int:
+    """By what the sides of a UNet's input have to be divisible."""
+    return int(2 ** (len(network.config["block_out_channels"]) - 1))
+
+
+@dataclass(frozen=True)
+class ConcatGenerator:
+    """The shipped denoiser. It reads no tags: a plan's guidance changes nothing; control 0 leaves z_c^ as it is."""
+
+    denoiser: UNet2DModel
+    clock: Clock | None = None
+    schedule: Any = field(default_factory=build_scheduler)
+
+    @property
+    def channels(self) -> int:
+        """See `Generator`."""
+        return cast(int, self.denoiser.config["out_channels"])
+
+    @property
+    def align(self) -> int:
+        """See `Generator`."""
+        return _halvings(self.denoiser)
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """See `Generator`."""
+        return {"denoiser": self.denoiser}
+
+    def with_clock(self, clock: Clock) -> ConcatGenerator:
+        """See `Generator`."""
+        return ConcatGenerator(self.denoiser, clock, self.schedule)
+
+    def probe(self, received: Tensor, sent: Tensor, noise: Tensor, timestep: int) -> None:
+        """See `Generator`."""
+        at = torch.tensor([timestep])
+        predict_clean(self.denoiser, self.schedule.add_noise(received, noise, at), at, received, sent)
+
+    def sample(self, received: Tensor, sent: Tensor, noise: Tensor, tags: Sequence[str], plan: SamplePlan) -> Tensor:
+        """See `Generator`."""
+
+        def predict(latent: Tensor, timestep: Tensor) -> Tensor:
+            if self.clock is not None:
+                self.clock.timestep = int(timestep)
+            clean = predict_clean(self.denoiser, latent, timestep, received, sent)
+            return clean if plan.control == 1 else received + plan.control * (clean - received)
+
+        return walk(self.schedule, predict, received, noise, plan)
+
+
+@dataclass(frozen=True)
+class ControlGenerator:
+    """A control module on a frozen prior."""
+
+    diffusion: Diffusion
+
+    @property
+    def channels(self) -> int:
+        """See `Generator`."""
+        return cast(int, self.diffusion.prior.config["in_channels"])
+
+    @property
+    def align(self) -> int:
+        """See `Generator`."""
+        return _halvings(self.diffusion.prior)
+
+    @property
+    def networks(self) -> Mapping[str, nn.Module]:
+        """See `Generator`."""
+        return {"prior": self.diffusion.prior, "control": self.diffusion.control}
+
+    def with_clock(self, clock: Clock) -> ControlGenerator:
+        """See `Generator`."""
+        models = self.diffusion
+        return ControlGenerator(Diffusion(models.prior, models.control, models.schedule, models.text, clock))
+
+    def probe(self, received: Tensor, sent: Tensor, noise: Tensor, timestep: int) -> None:
+        """See `Generator`."""
+        models, at = self.diffusion, torch.tensor([timestep])
+        noisy = models.schedule.add_noise(received, noise, at)
+        models.predict(noisy, at, models.text.encode([""] * len(received)), condition_of(received, sent))
+
+    def sample(self, received: Tensor, sent: Tensor, noise: Tensor, tags: Sequence[str], plan: SamplePlan) -> Tensor:
+        """See `Generator`."""
+        return sample(self.diffusion, received, sent, noise, tags, plan)
