@@ -23,17 +23,14 @@ import numpy as np
 import numpy.typing as npt
 
 from discover_stream.codec.atoms import CellMask, cell_grid
+from discover_stream.codec.plate_light import Light, Soft, cell_means, measure_light
 from discover_stream.codec.plate_policy import Look, PlateRules
-from discover_stream.codec.plates import MAX_GAIN, MAX_OFFSET, Tone
 from discover_stream.types import CELL, Box, Image
 
 Mask = npt.NDArray[np.bool_]
-Soft = npt.NDArray[np.float32]
 
 LOOK_SIDE = 320
 """Shifts are measured on pictures of which the longer side has at most about so many pixels."""
-LEAST_FREE = 0.1
-"""Below this share of free cells nothing can be said of the light."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +45,7 @@ class Options:
             before the median says so.
         memory: share of the newest frame in what was seen lately.
         kept: seconds of looks that are remembered.
+        passed: seconds for which a cell counts as one where objects move.
     """
 
     window: float = 4.5
@@ -56,48 +54,7 @@ class Options:
     steady: float = 1.0
     memory: float = 0.3
     kept: float = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Light:
-    """How a frame's light differs from the plate's: value' = (1 + gain) * value + offset for R, G, B."""
-
-    gains: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    offsets: tuple[float, float, float] = (0.0, 0.0, 0.0)
-
-    @classmethod
-    def of(cls, tone: Tone) -> Light:
-        """What a plate record says."""
-        gains, offsets = ([value / unit for value in values] for values, unit in ((tone.gains, 256), (tone.offsets, 4)))
-        return cls((gains[0], gains[1], gains[2]), (offsets[0], offsets[1], offsets[2]))
-
-    def tone(self) -> Tone | None:
-        """As a plate record says it; None where that would say nothing."""
-        gains = [min(max(round(256 * gain), -MAX_GAIN), MAX_GAIN) for gain in self.gains]
-        offsets = [min(max(round(4 * offset), -MAX_OFFSET), MAX_OFFSET) for offset in self.offsets]
-        if not any(gains + offsets):
-            return None
-        return Tone((gains[0], gains[1], gains[2]), (offsets[0], offsets[1], offsets[2]))
-
-    def removed(self, image: Image) -> Image:
-        """A frame as it would be in the light of the plate."""
-        return _by_table(image, [(_RAMP - offset) / (1 + gain) for gain, offset in zip(*self._both, strict=True)])
-
-    def put_on(self, image: Image) -> Image:
-        """What is in the light of the plate as it would be in that of the frame."""
-        return _by_table(image, [_RAMP * (1 + gain) + offset for gain, offset in zip(*self._both, strict=True)])
-
-    @property
-    def _both(self) -> tuple[tuple[float, float, float], tuple[float, float, float]]:
-        return self.gains, self.offsets
-
-
-_RAMP = np.arange(256, dtype=np.float64)
-
-
-def _by_table(image: Image, tables: Sequence[npt.NDArray[np.float64]]) -> Image:
-    table = np.stack([np.clip(np.rint(one), 0, 255) for one in tables], axis=1).astype(np.uint8)
-    return np.asarray(cv2.LUT(image, table[None]), dtype=np.uint8)
+    passed: float = 60.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +67,9 @@ class Seen:
         tone: mean difference, in grey levels, between the two.
         differing: share of the free cells that differ from the plate.
         stale: (rows, columns), cells in which the background differs from the plate.
+        ghosts: those of them in which it differs so much that something seems to be there that is not.
+        still: (rows, columns), cells that look as they did in the frame before.
+        near: (rows, columns), cells that something moved in or beside lately.
         look: where the camera looked.
     """
 
@@ -118,6 +78,9 @@ class Seen:
     tone: float
     differing: float
     stale: CellMask
+    ghosts: CellMask
+    still: CellMask
+    near: CellMask
     look: Look
 
 
@@ -139,6 +102,7 @@ class Background:
         self._before: Image | None = None
         self._since: npt.NDArray[np.float64] | None = None
         self._looks: deque[Look] = deque()
+        self._passed: npt.NDArray[np.float64] | None = None
 
     @property
     def looks(self) -> tuple[Look, ...]:
@@ -177,25 +141,43 @@ class Background:
         assert self._known is not None
         now = cell_difference(normal, against)
         differing = float((now[free] > self._rules.drift).mean()) if free.any() else 0.0
-        stale = (cell_difference(self._median, against) > self._rules.drift) & _free_cells(~self._known)
-        changed = self._changed(normal, free & (now > self._rules.drift), time)
+        still = self._still(normal)
+        changed = self._changed(normal, free & (now > self._rules.drift), still, time)
         if changed.any():
             assert self._lately is not None
             self.replace(np.clip(np.rint(self._lately), 0, 255).astype(np.uint8), changed)
-        return Seen(normal, light, tone, differing, (stale | changed) & free, look)
+        apart = cell_difference(self._median, against)
+        stale = _grown(apart > self._rules.drift, apart > self._rules.drift / 2) & _free_cells(~self._known)
+        stale = (stale | changed) & free
+        ghosts = stale & (apart > self._rules.ghost)
+        return Seen(normal, light, tone, differing, stale, ghosts, still, self._near(covered, time), look)
 
-    def _changed(self, image: Image, differs: CellMask, time: float) -> CellMask:
+    def _near(self, covered: Mask, time: float) -> CellMask:
+        """The cells beside which something moved lately, or that it moved in."""
+        busy = cv2.dilate((~_free_cells(covered)).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        if self._passed is None:
+            self._passed = np.full(busy.shape, -math.inf)
+        self._passed[busy] = time
+        near: CellMask = time - self._passed <= self._options.passed
+        return near
+
+    def _still(self, image: Image) -> CellMask:
+        before, self._before = self._before, image
+        if before is None:
+            return np.ones(cell_grid(image.shape[1], image.shape[0]), dtype=bool)
+        still: CellMask = cell_difference(image, before) < self._rules.drift / 4
+        return still
+
+    def _changed(self, image: Image, differs: CellMask, still: CellMask, time: float) -> CellMask:
         """The cells that show something else than the plate, and all the time the same, since `steady` seconds."""
-        if self._lately is None or self._before is None or self._since is None:
-            self._lately, self._before = image.astype(np.float32), image
+        if self._lately is None or self._since is None:
+            self._lately = image.astype(np.float32)
             self._since = np.full(differs.shape, time)
-        steady = cell_difference(image, self._before) < self._rules.drift / 4
-        self._since[~(differs & steady)] = time
+        self._since[~(differs & still)] = time
         fresh = self._since >= time
         cv2.accumulateWeighted(image, self._lately, self._options.memory)
         mask = np.repeat(np.repeat(fresh, CELL, 0), CELL, 1)[: image.shape[0], : image.shape[1]]
         self._lately[mask] = image[mask]
-        self._before = image
         changed: CellMask = time - self._since >= self._options.steady - 1e-9
         return changed
 
@@ -220,6 +202,11 @@ class Background:
         for sample in (*self._samples, self._median):
             if sample is not None:
                 sample[mask] = picture[mask]
+
+    def forget(self, pixels: Mask) -> None:
+        """What is behind these pixels was a guess: the first that is seen there holds."""
+        if self._known is not None:
+            self._known &= ~pixels
 
     def _sample(self, image: Image, covered: Mask) -> None:
         sample = image.copy()
@@ -269,7 +256,12 @@ def boxes_mask(boxes: Sequence[Box], width: int, height: int, margin: int) -> Ma
 
 def cells_of(boxes: Sequence[Box], width: int, height: int, margin: int = 0) -> CellMask:
     """(rows, columns), the cells that the boxes touch."""
-    return ~_free_cells(boxes_mask(boxes, width, height, margin))
+    return cells_touched(boxes_mask(boxes, width, height, margin))
+
+
+def cells_touched(pixels: Mask) -> CellMask:
+    """(rows, columns), the cells that hold at least one of some pixels, (H, W)."""
+    return ~_free_cells(pixels)
 
 
 def _free_cells(covered: Mask) -> CellMask:
@@ -280,13 +272,11 @@ def _free_cells(covered: Mask) -> CellMask:
     return free
 
 
-def cell_means(image: Soft | Image) -> Soft:
-    """Means of the picture's cells, (rows, columns, channels) float32; those at the edges of what they have."""
-    rows, columns = cell_grid(image.shape[1], image.shape[0])
-    below, beside = rows * CELL - image.shape[0], columns * CELL - image.shape[1]
-    padded = cv2.copyMakeBorder(image, 0, below, 0, beside, cv2.BORDER_REFLECT_101)
-    means = cv2.resize(padded, (columns, rows), interpolation=cv2.INTER_AREA)
-    return np.asarray(means, dtype=np.float32).reshape(rows, columns, -1)
+def _grown(sure: CellMask, maybe: CellMask) -> CellMask:
+    """The sure cells, and those that hang together with them over cells that may be: a change has no hard edges."""
+    _, labels = cv2.connectedComponents((sure | maybe).astype(np.uint8), connectivity=8)
+    grown: CellMask = np.isin(labels, np.unique(labels[sure])) & (sure | maybe)
+    return grown
 
 
 def blurred_difference(first: Image, second: Image) -> Soft:
@@ -302,37 +292,6 @@ def blurred_difference(first: Image, second: Image) -> Soft:
 def cell_difference(first: Image, second: Image) -> Soft:
     """(rows, columns), the mean blurred difference of each cell."""
     return cell_means(blurred_difference(first, second))[:, :, 0]
-
-
-def measure_light(image: Image, plate: Image, free: CellMask) -> tuple[Light, float]:
-    """By how much a frame is brighter than the plate, and what that is in grey levels on average.
-
-    Fitted to the means of the two thirds of the free cells whose difference is nearest to the median: what was not
-    found moves too. A gain needs bright and dark cells to be told from an offset; where it is not sure, it stays near
-    zero. What explains little of the difference is no light.
-    """
-    if float(free.mean()) < LEAST_FREE:
-        return Light(), 0.0
-    now, then = cell_means(image)[free].astype(np.float64), cell_means(plate)[free].astype(np.float64)
-    apart = now - then
-    away = np.abs(apart - np.median(apart, axis=0)).sum(axis=1)
-    keep = away <= np.quantile(away, 2 / 3)
-    fits = [_fit(then[keep, channel], apart[keep, channel]) for channel in range(3)]
-    gains, offsets = np.array(fits).T
-    change = then * gains + offsets
-    left, size = np.abs(apart - change).sum(axis=1), float(np.abs(change).mean())
-    if size < 0.25 or np.median(left) > 0.8 * np.median(np.abs(apart).sum(axis=1)):
-        return Light(), 0.0
-    return Light((gains[0], gains[1], gains[2]), (offsets[0], offsets[1], offsets[2])), size
-
-
-def _fit(values: npt.NDArray[np.float64], apart: npt.NDArray[np.float64]) -> tuple[float, float]:
-    mean, middle = float(values.mean()), float(apart.mean())
-    around = values - mean
-    # A prior as heavy as a spread of 8 grey levels keeps the gain at zero where all cells are alike.
-    gain = float((around * (apart - middle)).sum() / ((around**2).sum() + 64.0 * len(values)))
-    gain = min(max(gain, -0.5), 0.9)
-    return gain, middle - gain * mean
 
 
 def _small_grey(image: Image, step: int) -> Soft:

@@ -22,6 +22,8 @@ class PlateAction(Enum):
     """A new one that stands alone."""
     CELLS = "cells"
     """Some cells are sent anew."""
+    GATHER = "gather"
+    """These, and all that changed since the last whole plate, on that plate: the chain begins again."""
     TONE = "tone"
     """The same picture in other light."""
     WARP = "warp"
@@ -37,11 +39,15 @@ class PlateRules:
     Attributes:
         drift: a cell differs from the plate from here on. The background that it is measured on follows a
             change after `background.Options.window / 2`, so what passes or waits for a moment is no drift.
-        pause: between two changes of cells.
+        ghost: a cell that differs from here on seems to show something that is not there.
+        haunted: between two changes because of such cells where objects move.
+        pause: because of such cells elsewhere, and of others where objects move: what these are told from.
+        rest: because of all other cells, which nobody looks at.
         many: share of cells that are rather sent as a whole plate.
         scene: share of the visible cells that differ at once where the scene is another one.
         scene_after: for how long they have to.
         tone: mean difference that another light explains and that is worth a tone.
+        opened: between changes because an object has left and what was behind it is seen.
         tone_pause: between two tones.
         nudge: shift that is worth a warp.
         settle: for how long a shift has to stay the same within `steady` before it is a nudge.
@@ -50,15 +56,23 @@ class PlateRules:
         shake_after: for how long.
         wholes: so many whole plates within `wholes_within` seconds: no plate serves this camera.
         wholes_within: see `wholes`.
-        chain: partial plates in a row.
+        chain: partial plates in a row; one action may add two.
+        coarser: by how much the quantizer of what no object covers is higher.
+        budget: bits a pixel from which a whole plate is coded again, coarser still: trees and gravel are not worth it.
+        most: by how much it is higher at most.
+        coarsest: quantizer that nothing is sent with.
     """
 
     drift: float = 13.0
-    pause: float = 1.0
+    ghost: float = 18.0
+    haunted: float = 2.0
+    pause: float = 4.0
+    rest: float = 10.0
     many: float = 0.5
     scene: float = 0.6
     scene_after: float = 0.5
     tone: float = 7.0
+    opened: float = 0.5
     tone_pause: float = 1.0
     nudge: float = 0.75
     settle: float = 0.5
@@ -67,7 +81,11 @@ class PlateRules:
     shake_after: float = 2.0
     wholes: int = 4
     wholes_within: float = 20.0
-    chain: int = MAX_CHAIN
+    chain: int = MAX_CHAIN - 1
+    coarser: int = 7
+    budget: float = 0.18
+    most: int = 12
+    coarsest: int = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +112,12 @@ class PlateView:
     Attributes:
         time: of the frame.
         changed: time of the last change of any kind; None without a plate.
+        rested: time of the last change of cells in which nothing moves, or of the whole plate.
         depth: of the plate in its chain.
         cells: of the picture.
-        stale: cells in which the background differs from the plate.
+        ghosts: cells in which the background differs from the plate by `PlateRules.ghost`, and objects move.
+        stale: these, and cells that do one of both and differ from the plate.
+        far: other cells that do.
         released: cells in which the plate shows what is leaving.
         differing: share of the visible cells that differ now, after tone.
         differing_since: time since when that share is above `PlateRules.scene`; None where it is not.
@@ -104,6 +125,7 @@ class PlateView:
         looks: at the last frames, oldest first.
         wholes: times of whole plates that new scenes forced.
         asked: a whole plate is asked for (a task starts).
+        gathered: cells that changed since the last whole plate; None where it cannot be built on again.
     """
 
     time: float
@@ -111,6 +133,8 @@ class PlateView:
     depth: int
     cells: int
     stale: int = 0
+    ghosts: int = 0
+    far: int = 0
     released: int = 0
     differing: float = 0.0
     differing_since: float | None = None
@@ -118,6 +142,8 @@ class PlateView:
     looks: tuple[Look, ...] = ()
     wholes: tuple[float, ...] = ()
     asked: bool = False
+    rested: float = 0.0
+    gathered: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +165,17 @@ def decide_plate(view: PlateView, rules: PlateRules) -> PlateDecision:
         return PlateDecision(PlateAction.STILL, moving)
     if view.differing_since is not None and view.time - view.differing_since >= rules.scene_after - 1e-9:
         return PlateDecision(PlateAction.WHOLE, f"{100 * view.differing:.0f} % of the picture is another one")
-    partial = _partial(view, view.time - view.changed, rules)
-    if view.depth >= rules.chain and partial.action != PlateAction.KEEP:
-        return PlateDecision(PlateAction.WHOLE, f"{partial.reason}, and {view.depth} changes in a row are enough")
-    return partial
+    return _chained(view, _partial(view, view.time - view.changed, rules), rules)
+
+
+def _chained(view: PlateView, partial: PlateDecision, rules: PlateRules) -> PlateDecision:
+    """A partial change, or what is done in its place where the chain is at its end."""
+    if view.depth < rules.chain or partial.action == PlateAction.KEEP:
+        return partial
+    few = view.gathered is not None and view.gathered + view.stale + view.released < rules.many * view.cells
+    if partial.action == PlateAction.CELLS and few:
+        return PlateDecision(PlateAction.GATHER, f"{partial.reason}, after {view.depth} changes in a row")
+    return PlateDecision(PlateAction.WHOLE, f"{partial.reason}, and {view.depth} changes in a row are enough")
 
 
 def _moving(view: PlateView, rules: PlateRules) -> str | None:
@@ -156,17 +189,51 @@ def _moving(view: PlateView, rules: PlateRules) -> str | None:
 
 
 def _partial(view: PlateView, since: float, rules: PlateRules) -> PlateDecision:
-    shift = nudged(view.looks, rules)
-    if shift is not None:
-        return PlateDecision(PlateAction.WARP, f"the camera was nudged by {math.hypot(*shift):.1f} pixels")
-    if view.tone >= rules.tone and since >= rules.tone_pause:
-        return PlateDecision(PlateAction.TONE, f"the light changed by {view.tone:.0f} grey levels")
-    old = view.stale if since >= rules.pause else 0
+    if not view.released:  # what leaves or parks has to be right in this very packet; light and place can wait
+        shift = nudged(view.looks, rules)
+        if shift is not None:
+            return PlateDecision(PlateAction.WARP, f"the camera was nudged by {math.hypot(*shift):.1f} pixels")
+        if view.tone >= rules.tone and since >= rules.tone_pause:
+            return PlateDecision(PlateAction.TONE, f"the light changed by {view.tone:.0f} grey levels")
+    old = view.stale if since >= (rules.haunted if view.ghosts else rules.pause) else 0
+    old += view.far if rests(view, rules) else 0
     if not old and not view.released:
         return PlateDecision(PlateAction.KEEP, "the plate holds")
     reason = f"{old} of {view.cells} cells have changed, {view.released} are uncovered"
     whole = old >= rules.many * view.cells
     return PlateDecision(PlateAction.WHOLE if whole else PlateAction.CELLS, reason)
+
+
+STEP = 0.08
+"""Share (natural logarithm) of a still's bytes that a step of the quantizer takes: 0.07 to 0.1 on streets."""
+
+
+def within_budget(quantizer: int, fine: int, bits_per_pixel: float, rules: PlateRules) -> int:
+    """The quantizer for a whole plate that takes so many bits with another one; the same where that is good enough.
+
+    Args:
+        quantizer: it was coded with.
+        fine: that of objects on the plate.
+        bits_per_pixel: that it took.
+        rules: with the budget.
+    """
+    if bits_per_pixel <= rules.budget:
+        return quantizer
+    steps = math.ceil(math.log(bits_per_pixel / rules.budget) / STEP)
+    return max(quantizer, min(quantizer + steps, fine + rules.most, rules.coarsest))
+
+
+def rests(view: PlateView, rules: PlateRules) -> bool:
+    """Whether cells in which nothing moves are due: also long before, where they are as many as a new plate's."""
+    return view.time - view.rested >= rules.rest or view.far >= rules.many * view.cells
+
+
+def around(quantizer: int, rules: PlateRules) -> int:
+    """The quantizer for what no object covers, where that of objects on the plate is another.
+
+    A detector looks at parked cars and not at the trees behind them, which take most of a street's bytes.
+    """
+    return max(quantizer, min(quantizer + rules.coarser, rules.coarsest))
 
 
 def nudged(looks: Sequence[Look], rules: PlateRules) -> tuple[float, float] | None:

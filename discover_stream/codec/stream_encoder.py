@@ -12,11 +12,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from discover_stream.codec.background import Seen
+from discover_stream.codec.atoms import CellMask
+from discover_stream.codec.background import Seen, boxes_mask, cells_of
 from discover_stream.codec.composing import Composite, Drawn, compose
+from discover_stream.codec.critic import Critic
 from discover_stream.codec.framing import MODEL_BYTES
 from discover_stream.codec.plate_policy import PlateAction, PlateDecision, PlateRules
 from discover_stream.codec.plates import Plate
+from discover_stream.codec.quarter_box import QuarterBox
 from discover_stream.codec.records import Sighting
 from discover_stream.codec.stream_coding import stream_packet_bytes
 from discover_stream.codec.stream_motion import Scene, plate_error
@@ -80,10 +83,14 @@ class StreamEncoder:
     Args:
         settings: how.
         start: where an encoder before this one stopped.
+        critic: says what the task sees of objects, so that no more is sent than it needs; without one, how much
+            their pixels differ decides.
     """
 
-    def __init__(self, settings: StreamSettings, start: StreamStart | None = None) -> None:
-        self._settings, self._start = settings, start or StreamStart()
+    def __init__(
+        self, settings: StreamSettings, start: StreamStart | None = None, *, critic: Critic | None = None
+    ) -> None:
+        self._settings, self._start, self._critic = settings, start or StreamStart(), critic
         self._rules = settings.rules or StreamRules.of(settings.quality)
         self._plates = PlateMaker(round(1e6 / settings.fps), self._start.next_plate, settings.plates)
         self._lives: dict[int, Live] = {}
@@ -136,7 +143,7 @@ class StreamEncoder:
         rules = self._rules
         if self._settings.bitrate is not None:
             rules = controlled(rules, self._rate, self._settings.bitrate)
-        record, cut = self._plate(frame, sights, fresh, rules)
+        plates, cut = self._plate(frame, sights, fresh, rules)
         if cut:
             self._lives.clear()
         lists = first or fresh or cut or bool(stopped) or time - self._listed >= rules.list_s - 1e-9
@@ -145,11 +152,11 @@ class StreamEncoder:
         shown = tuple(sorted(set(tasks) | stopped))
         turn = Turn(
             frame.seq, time, scene, self._plates.picture, shown, frozenset(started if fresh else ()), rules, lists,
-            self._budget(), self._seq < 0 or cut,
+            self._budget(), self._seq < 0 or cut, self._critic,
         )  # fmt: skip
         writer = RecordWriter(turn)
         writer.tracks(sights, self._lives)
-        packet = self._packet(frame, writer, record, cut, (started if fresh else set(), stopped), others)
+        packet = self._packet(frame, writer, plates, cut, (started if fresh else set(), stopped), others)
         self._tasks, self._seq = tasks, frame.seq
         self._composite = self._drawn(frame.seq)
         return packet
@@ -180,8 +187,8 @@ class StreamEncoder:
 
     def _plate(
         self, frame: Frame, sights: Mapping[int, Sight], fresh: bool, rules: StreamRules
-    ) -> tuple[Plate | None, bool]:
-        """See to the plate; its record, and whether this is a new scene."""
+    ) -> tuple[tuple[Plate, ...], bool]:
+        """See to the plate; its records, and whether this is a new scene."""
         moving = [live.at(frame.seq).pixels for live in self._lives.values() if live.sprite is not None]
         moving += [sights[track].box.pixels for track, live in self._lives.items() if live.sprite and track in sights]
         known = self._lives.keys()
@@ -189,26 +196,32 @@ class StreamEncoder:
         seen = self._plates.see(frame, moving)
         self._normal = seen.image
         demand = self._demand(seen, frame, sights, moving, fresh, rules)
-        record = self._plates.update(frame, seen, demand, rules.plate_quantizer)
-        if record is None:  # no plate takes anything in: this is no fixed camera
+        records = self._plates.update(frame, seen, demand, rules.plate_quantizer)
+        if not records:  # no plate takes anything in: this is no fixed camera
             for live in self._lives.values():
                 live.parked = False
-        if record is not None and not record.parent:
-            self._normal = frame.image  # a plate that stands alone is in the frame's own light
+        elif not records[0].parent or records[0].tone is not None:
+            self._normal = frame.image  # such a plate is in the frame's own light
         scene = self._plates.decision.action == PlateAction.WHOLE and self._seq >= 0 and seen.differing > 0.6
-        return record, scene
+        return records, scene
 
     def _demand(
         self, seen: Seen, frame: Frame, sights: Mapping[int, Sight], moving: list[Box], fresh: bool, rules: StreamRules
     ) -> Demand:
         """What the tracks want of the plate."""
         if self._seq < 0:
-            return Demand()
+            return Demand(shown=tuple(sight.box.pixels for sight in sights.values()))
         scene = Scene.of(seen.image, self._plates.picture.image)
-        released, parked = [], []
+        released, parked, shown, lost = [], [], [], []
         for track, live in self._lives.items():
             sight = sights.get(track)
             if sight is None:
+                gone = live.at(frame.seq)
+                if live.on_plate and uncovered(scene, gone, moving, seen.still, live.sent_error, rules):
+                    released.append(gone.pixels)
+                    live.on_plate = False
+                elif live.on_plate:
+                    lost.append(gone.pixels)
                 continue
             hidden = hidden_by([], sight.box, seen.image.shape)
             if live.on_plate and leaves_plate(plate_error(scene, sight.box, hidden), live.sent_error, rules):
@@ -218,7 +231,9 @@ class StreamEncoder:
             elif live.sprite is not None and frame.capture_ns / 1e9 - live.moved_time >= rules.park_s:
                 parked.append(sight.box.pixels)
                 live.parked = True
-        return Demand(tuple(moving), tuple(released), tuple(parked), fresh)
+            elif live.on_plate:
+                shown.append(sight.box.pixels)
+        return Demand(tuple(moving), tuple(released), tuple(parked), tuple(shown), fresh, tuple(lost))
 
     def _drawn(self, seq: int) -> Composite:
         ranked = []
@@ -235,7 +250,7 @@ class StreamEncoder:
         self,
         frame: Frame,
         writer: RecordWriter,
-        record: Plate | None,
+        plates: tuple[Plate, ...],
         cut: bool,
         changes: tuple[set[int], set[int]],
         others: Sequence[Sight],
@@ -261,7 +276,7 @@ class StreamEncoder:
             cut=cut and writer.turn.lists,
             plated=positions,
             drift=self._plates.clock.drift(frame.seq, frame.capture_ns),
-            plates=() if record is None else (dataclasses.replace(record, members=positions),),
+            plates=tuple(dataclasses.replace(plate, members=positions) for plate in plates),
             started=tuple(sorted(index[task] for task in changes[0])),
             stopped=tuple(sorted(index[task] for task in changes[1])),
             gap=lost,
@@ -280,6 +295,18 @@ class StreamEncoder:
         if self._settings.bitrate is None:
             return math.inf
         return allowance(self._rate, self._settings.bitrate, self._settings.fps)
+
+
+def uncovered(
+    scene: Scene, box: QuarterBox, moving: Sequence[Box], still: CellMask, sent_error: float, rules: StreamRules
+) -> bool:
+    """Whether an object that nobody finds has left the plate: what is seen in its place stands still and is another."""
+    height, width = scene.frame.shape[:2]
+    hidden = boxes_mask(moving, width, height, 0)
+    place = cells_of([box.pixels], width, height)
+    if boxes_mask([box.pixels], width, height, 0)[hidden].sum() > 0 or not still[place].all():
+        return False
+    return leaves_plate(plate_error(scene, box, hidden), sent_error, rules)
 
 
 def _sighting(sight: Sight, index: Mapping[int, int], size: tuple[int, int] | None) -> Sighting:

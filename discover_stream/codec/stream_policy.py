@@ -54,6 +54,9 @@ class StreamRules:
         pause_s: between two pictures of an object.
         park_s: an object that stood still for so long becomes part of the plate.
         judged: share of an object that has to be uncovered to judge it.
+        loses: how much of an object the critic may miss, 0..1; see `critic.loss`.
+        gross: where the critic is content, an error that is so many times larger is still none.
+        slips: share of its side by which a gliding box may be off where the critic is content.
     """
 
     quantizer: int = 27
@@ -74,6 +77,9 @@ class StreamRules:
     pause_s: float = 0.3
     park_s: float = 6.0
     judged: float = 0.35
+    loses: float = 0.15
+    gross: float = 1.8
+    slips: float = 0.02
 
     @classmethod
     def of(cls, quality: int) -> StreamRules:
@@ -86,6 +92,7 @@ class StreamRules:
             plate_quantizer=(48, 45, 42, 39, 37, 35, 32, 28)[step],
             threshold=(14.0, 12.0, 10.5, 9.0, 8.0, 7.0, 6.0, 5.0)[step],
             contrast=(0.4, 0.35, 0.3, 0.25, 0.22, 0.2, 0.15, 0.1)[step],
+            loses=(0.4, 0.3, 0.22, 0.15, 0.12, 0.09, 0.06, 0.04)[step],
         )
 
 
@@ -110,6 +117,9 @@ class TrackView:
         growth: its length over that of then.
         off: pixels between the gliding box and the best one.
         size: its side in pixels, the root of its area.
+        loss: of what the task sees in it, at the best place for its picture, or on the plate where it has none; None
+            without a critic, or where that cannot tell.
+        sent_loss: of the picture in the frame it was sent in.
     """
 
     found: bool
@@ -128,6 +138,8 @@ class TrackView:
     growth: float = 1.0
     off: float = 0.0
     size: float = 1.0
+    loss: float | None = None
+    sent_loss: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +174,16 @@ def decide_track(view: TrackView, rules: StreamRules) -> Verdict:
 
 def _bare(view: TrackView, rules: StreamRules) -> Verdict:
     """A track without a picture of its own."""
-    if view.found and view.visible >= rules.judged and leaves_plate(view.plate_error, view.sent_error, rules):
+    gone = view.visible >= rules.judged and leaves_plate(view.plate_error, view.sent_error, rules)
+    if view.found and (gone or not content(view, rules)):
         return Verdict(Act.KEY, True, _need(view.plate_error, view, rules), Act.GLIDE)
     return Verdict(Act.MOVE if view.found and view.off > max(4.0, 0.2 * view.size) else Act.GLIDE)
 
 
 def _born(view: TrackView, rules: StreamRules) -> Verdict:
-    if view.plate_error <= rules.shown * rules.threshold or (view.atom_s is None and view.visible < rules.judged):
+    if view.atom_s is None and view.visible < rules.judged and content(view, rules):
+        return Verdict(Act.KEY)
+    if view.plate_error <= rules.shown * rules.threshold and (view.atom_s is not None or content(view, rules)):
         return Verdict(Act.KEY)
     return Verdict(Act.KEY, True, _need(2 * view.plate_error, view, rules))
 
@@ -182,13 +197,47 @@ def _pictured(view: TrackView, rules: StreamRules) -> Verdict:
     if view.plate_error <= min(rules.shown * rules.threshold, 0.6 * view.error):
         return Verdict(Act.KEY)
     place = Act.MOVE
-    if view.off <= rules.slack or view.glide_error <= rules.likeness * view.error:
+    if view.off <= slack(view, rules) or view.glide_error <= rules.likeness * view.error:
         place = Act.GLIDE
-    bad = view.error > max(rules.threshold, rules.worse * view.sent_error, rules.contrast * view.bare_error)
-    grown = view.growth >= rules.grown and view.error > rules.threshold / 2
-    if view.found and (bad or grown) and view.atom_s >= rules.pause_s - 1e-9:
+    if view.found and outdated(view, rules) and view.atom_s >= rules.pause_s - 1e-9:
         return Verdict(Act.RENEW, True, _need(view.error, view, rules), place)
     return Verdict(place)
+
+
+def criticised(view: TrackView, rules: StreamRules) -> bool:
+    """Whether the critic is to look at a track: where what it says can change what is sent."""
+    if not view.found or view.parked:
+        return False
+    if view.atom_s is not None:
+        stirs = view.error > rules.threshold / 3 or view.off > rules.slack
+        return stirs and view.visible >= rules.judged and view.atom_s >= rules.pause_s - 1e-9
+    # What other boxes cover may still be seen between them, and nothing shows it.
+    if view.visible < rules.judged:
+        return view.key_s is None or view.key_s >= rules.pause_s - 1e-9
+    return view.key_s is None and view.plate_error <= rules.shown * rules.threshold
+
+
+def slack(view: TrackView, rules: StreamRules) -> float:
+    """Pixels by which a gliding box may be off: with a critic that judges what is seen, a share of the object."""
+    return rules.slack if view.loss is None else max(rules.slack, rules.slips * view.size)
+
+
+def content(view: TrackView, rules: StreamRules) -> bool:
+    """Whether the critic sees enough of an object, or has nothing to say."""
+    return view.loss is None or view.loss <= max(rules.loses, rules.worse * view.sent_loss)
+
+
+def outdated(view: TrackView, rules: StreamRules) -> bool:
+    """Whether an object's picture no longer does.
+
+    The critic decides where it can, as long as the error is not gross: an object has to keep its colour, too. Where
+    there is none, or it does not know the object, the error decides.
+    """
+    limit = max(rules.threshold, rules.worse * view.sent_error, rules.contrast * view.bare_error)
+    if view.loss is not None:
+        return not content(view, rules) or view.error > rules.gross * limit
+    grown = view.growth >= rules.grown and view.error > rules.threshold / 2
+    return view.error > limit or grown
 
 
 def leaves_plate(error: float, sent_error: float, rules: StreamRules) -> bool:
@@ -198,6 +247,15 @@ def leaves_plate(error: float, sent_error: float, rules: StreamRules) -> bool:
 
 def _need(error: float, view: TrackView, rules: StreamRules) -> float:
     return max(0.0, error - rules.threshold / 2) * view.size
+
+
+def resembles(view: TrackView) -> bool:
+    """Whether an object's picture is still like it, so that a refresh may pay: coded on another one it costs more."""
+    return view.error < ALIKE * view.bare_error
+
+
+ALIKE = 0.4
+"""Share of what the plate alone would leave."""
 
 
 def refresh_pays(key_bytes: int, refresh_bytes: int, key_s: float, rules: StreamRules) -> bool:
@@ -217,6 +275,21 @@ def quantizer_for(size: float, rules: StreamRules) -> int:
     """The quantizer for an object of a side in pixels: a detector needs every bit of small ones, which cost little."""
     finer = rules.finer * min(max(math.log2(MIDDLE / max(size, 1.0)), -1.0), 2.0)
     return min(max(round(rules.quantizer - finer), 1), 63)
+
+
+FINER = 6
+"""Between two quantizers that are tried for an object."""
+
+
+def tried(size: float, rules: StreamRules) -> tuple[int, ...]:
+    """The quantizers that may do for an object of a side in pixels, the coarsest first, for a critic to choose from."""
+    usual = quantizer_for(size, rules)
+    return tuple(dict.fromkeys((usual, max(usual - FINER, 1))))
+
+
+def serves(loss: float, rules: StreamRules) -> bool:
+    """Whether a picture that is about to be sent is good enough for the critic, with room for what time does to it."""
+    return loss <= rules.loses / 2
 
 
 def zoom_for(size: float, rules: StreamRules) -> int:

@@ -26,6 +26,8 @@ HISTORY = 6
 """Frames that a speed rests on."""
 SURE = 3.0
 """Standard errors that a change of size has to have."""
+STEADY = 4
+"""Steps of a speed by which it may be off: an eighth of a pixel a frame."""
 STOOD = 1.5
 """Pixels that an object that stands still may seem to move."""
 
@@ -122,6 +124,7 @@ class Live:
         key_time: of the key, seconds.
         sent_time: of the picture.
         sent_error: of the picture then.
+        sent_loss: what the critic missed of it then.
         sent_size: side in pixels then.
         found_time: when the grounder last found it.
         moved_time: when it last moved.
@@ -148,6 +151,7 @@ class Live:
     moved_time: float
     rest: QuarterBox
     parked: bool = False
+    sent_loss: float = 0.0
     past: deque[tuple[int, int, int, int, int]] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
     def at(self, seq: int) -> QuarterBox:
@@ -183,12 +187,18 @@ class Live:
         rates = [round(SPEED_STEPS * float(slope)) for slope in slopes]
         return Speed(*(min(max(rate, -(2**13)), 2**13) for rate in rates))
 
+    def steady(self) -> Speed:
+        """The speed to tell: that which decoders have, where the one it moved with lately is hardly another."""
+        speed = self.rate()
+        apart = max(abs(one - other) for one, other in zip(speed.values, self.speed.values, strict=True))
+        return self.speed if apart <= STEADY else speed
+
     def move(self, seq: int, positions: tuple[int, ...], box: QuarterBox, lists: bool) -> Move:
         """The record that puts it here; in a packet that lists, with all that is not as in the key."""
         predicted = self.key.box.after(self.key.speed, seq - self.ref.seq)
         delta = box.minus(predicted)
         stated = self.key.speed if lists else self.speed
-        speed = self.rate()
+        speed = self.steady()
         self.box, self.said, self.speed = box, seq, speed
         return Move(
             self.ref,
@@ -272,6 +282,7 @@ def judged(
         error=fit.error,
         glide_error=glide_error,
         sent_error=live.sent_error,
+        sent_loss=live.sent_loss,
         growth=size / live.sent_size,
         off=distance(glide, fit.box),
         size=size,

@@ -8,18 +8,24 @@ from dataclasses import dataclass
 
 from discover_stream.codec.atom_sprites import av1_atom, sprite_of
 from discover_stream.codec.composing import PlatePicture
+from discover_stream.codec.critic import Critic
 from discover_stream.codec.quarter_box import QUARTER, QuarterBox
 from discover_stream.codec.records import STILL, Atom, End, Key, Move, Ref
 from discover_stream.codec.sprites import Sprite
+from discover_stream.codec.stream_critique import Critique, Layer
 from discover_stream.codec.stream_motion import Scene, error, plate_error
 from discover_stream.codec.stream_policy import (
     Act,
     StreamRules,
     TrackView,
     Verdict,
+    criticised,
     decide_track,
     quantizer_for,
     refresh_pays,
+    resembles,
+    serves,
+    tried,
     zoom_for,
 )
 from discover_stream.codec.stream_tracks import Judged, Live, Sight, hidden_by, judged, newborn
@@ -40,6 +46,7 @@ class Turn:
         lists: the packet lists all tracks.
         budget: bits for atoms.
         taken_in: the plate is new, so it shows what is found for the first time.
+        critic: who says what the task sees; None for nobody.
     """
 
     seq: int
@@ -52,20 +59,22 @@ class Turn:
     lists: bool
     budget: float
     taken_in: bool
+    critic: Critic | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class _Picked:
     """A track in this frame, and what is to be said of it."""
 
+    track: int
     judged: Judged
     verdict: Verdict
     sight: Sight | None
     live: Live | None
 
 
-def _on_plate(sprite: Sprite | None, view: TrackView, rules: StreamRules) -> bool:
-    return sprite is None and (view.parked or view.plate_error <= rules.threshold)
+def _on_plate(view: TrackView, rules: StreamRules) -> bool:
+    return view.parked or view.plate_error <= rules.threshold
 
 
 def side_of(box: QuarterBox) -> float:
@@ -74,21 +83,26 @@ def side_of(box: QuarterBox) -> float:
 
 
 def picture_of(
-    scene: Scene, box: QuarterBox, plate: PlatePicture, rules: StreamRules, key: Sprite | None = None
+    scene: Scene,
+    box: QuarterBox,
+    plate: PlatePicture,
+    rules: StreamRules,
+    key: Sprite | None = None,
+    quantizer: int | None = None,
 ) -> Atom:
-    """An object's picture, coded on the plate; as a refresh where the picture of its key is given."""
+    """An object's picture, coded on the plate; as a refresh where the picture of its key is given.
+
+    Args:
+        scene: the frame.
+        box: the object's.
+        plate: that decoders have.
+        rules: for this frame.
+        key: the picture that a refresh is coded on.
+        quantizer: 1..63; None for that of the rules.
+    """
     side = side_of(box)
-    # Detectors cut off bumpers and wheels; a refresh keeps to the box, which says where its key is drawn.
-    around = widened(box) if key is None else box
-    return av1_atom(
-        scene.frame, around, quantizer_for(side, rules), zoom=zoom_for(side, rules), plate=plate, key=key
-    )  # fmt: skip
-
-
-def widened(box: QuarterBox) -> QuarterBox:
-    """A box with a twentieth more on each side, at least two pixels."""
-    right, down = max(2 * QUARTER, box.width // 20), max(2 * QUARTER, box.height // 20)
-    return QuarterBox(box.x - right, box.y - down, box.width + 2 * right, box.height + 2 * down)
+    chosen = quantizer_for(side, rules) if quantizer is None else quantizer
+    return av1_atom(scene.frame, box, chosen, zoom=zoom_for(side, rules), plate=plate, key=key)
 
 
 class RecordWriter:
@@ -99,12 +113,13 @@ class RecordWriter:
         self.keys: list[Key] = []
         self.moves: list[Move] = []
         self.ends: list[End] = []
+        self._critique: Critique | None = None
 
     def tracks(self, sights: Mapping[int, Sight], lives: dict[int, Live]) -> None:
         """All tracks: what was found of them, and what decoders have of them; the latter is brought up to date."""
         places = {track: live.at(self.turn.seq) for track, live in lives.items()}
         places |= {track: sight.box for track, sight in sights.items()}
-        picked: list[_Picked] = []
+        measured: dict[int, Judged] = {}
         for track in sorted(lives.keys() | sights.keys()):
             others = [box for number, box in places.items() if number != track]
             sight, live = sights.get(track), lives.get(track)
@@ -115,8 +130,30 @@ class RecordWriter:
                 one = judged(live, sight, self.turn.scene, others, (self.turn.seq, self.turn.time))
                 if sight is not None and {task for task, _ in sight.labels} & self.turn.started:
                     one = Judged(dataclasses.replace(one.view, members=False), one.box)
-            picked.append(_Picked(one, decide_track(one.view, self.turn.rules), sight, live))
+            measured[track] = one
+        if self.turn.critic is not None:
+            measured |= self._criticised(self.turn.critic, measured, lives)
+        picked = [
+            _Picked(track, one, decide_track(one.view, self.turn.rules), sights.get(track), lives.get(track))
+            for track, one in measured.items()
+        ]
         self._carry_out(picked, lives)
+
+    def _criticised(
+        self, critic: Critic, measured: Mapping[int, Judged], lives: Mapping[int, Live]
+    ) -> dict[int, Judged]:
+        """What the critic says of the tracks that it decides on."""
+        layers = {
+            track: self._layer(live, measured[track].box, live.sprite)
+            for track, live in lives.items()
+            if live.sprite is not None and not live.hidden
+        }
+        self._critique = Critique(critic, self.turn.scene, layers)
+        asked = {track: one.box for track, one in measured.items() if criticised(one.view, self.turn.rules)}
+        return {
+            track: Judged(dataclasses.replace(measured[track].view, loss=lost), measured[track].box)
+            for track, lost in self._critique.losses(asked).items()
+        }
 
     def _carry_out(self, picked: list[_Picked], lives: dict[int, Live]) -> None:
         left, sent = self.turn.budget, 0
@@ -162,15 +199,16 @@ class RecordWriter:
         if not verdict.atom:
             self._key(one, box, None, lives)
             return 0
-        atom = picture_of(scene, box, plate, rules)
-        if verdict.act == Act.RENEW and live is not None and live.own is not None:
-            refresh = picture_of(scene, box, plate, rules, live.own)
+        quantizer = self._quantizer(one, box)
+        atom = picture_of(scene, box, plate, rules, quantizer=quantizer)
+        if verdict.act == Act.RENEW and live is not None and live.own is not None and resembles(one.judged.view):
+            refresh = picture_of(scene, box, plate, rules, live.own, quantizer)
             assert one.judged.view.key_s is not None
             if refresh_pays(len(atom.payload), len(refresh.payload), one.judged.view.key_s, rules):
                 live.sprite = sprite_of(refresh, box, size, plate=plate, key=live.own)
                 live.source, live.hidden = self.turn.seq, False
                 live.resized(box)
-                speed = live.rate()
+                speed = live.steady()
                 stated = live.key.speed if self.turn.lists else live.speed
                 live.box, live.said, live.speed = box, self.turn.seq, speed
                 self._sent(live, box)
@@ -181,12 +219,44 @@ class RecordWriter:
         self._key(one, box, atom, lives)
         return 8 * len(atom.payload)
 
+    def _quantizer(self, one: _Picked, box: QuarterBox) -> int | None:
+        """The coarsest quantizer for which the critic is content, else the finest; None where it cannot tell."""
+        if self._critique is None:
+            return None
+        scene, rules, chosen = self.turn.scene, self.turn.rules, None
+        size = (scene.frame.shape[1], scene.frame.shape[0])
+        for quantizer in tried(side_of(box), rules):
+            atom = picture_of(scene, box, self.turn.plate, rules, quantizer=quantizer)
+            sprite = sprite_of(atom, box, size, plate=self.turn.plate)
+            lost = self._critique.loss(one.track, self._layer(one.live, box, sprite))
+            if lost is None:
+                break
+            chosen = quantizer
+            if serves(lost, rules):
+                break
+        return chosen
+
+    def _layer(self, live: Live | None, box: QuarterBox, sprite: Sprite) -> Layer:
+        """A track's picture in the order in which decoders draw it: a new key comes after all others."""
+        if live is None:
+            return Layer((box.bottom, Ref(self.turn.seq, len(self.keys))), box, sprite)
+        return Layer((box.bottom + live.key.lift, live.ref), box, sprite)
+
     def _sent(self, live: Live, box: QuarterBox) -> None:
         """Note how good what decoders have of a track is now."""
         hidden = hidden_by([], box, self.turn.scene.frame.shape)
+        if self._critique is not None:
+            track = live.key.track
+            if live.sprite is None:
+                self._critique.send(track, None)
+            else:
+                layer = self._layer(live, box, live.sprite)
+                self._critique.send(track, layer)
+                live.sent_loss = self._critique.loss(track, layer) or 0.0
         live.sent_time, live.sent_size = self.turn.time, max(1.0, side_of(box))
         if live.sprite is None:
-            live.sent_error = plate_error(self.turn.scene, box, hidden)
+            # What the plate does not show (it was hidden when it was keyed) has nothing to be compared with.
+            live.sent_error = plate_error(self.turn.scene, box, hidden) if live.on_plate else 0.0
         else:
             live.sent_error = error(self.turn.scene, live.sprite, box, hidden)[0]
 
@@ -204,14 +274,16 @@ class RecordWriter:
         tasks = tuple(sorted(labels))
         size = (self.turn.scene.frame.shape[1], self.turn.scene.frame.shape[0])
         sprite = None if atom is None else sprite_of(atom, box, size, plate=self.turn.plate)
+        shown = atom is None and _on_plate(one.judged.view, self.turn.rules)
         if sprite is not None and not sprite.alpha.any():
             atom = sprite = None  # the plate shows all of it that the quantizer leaves
+            shown = True
         speed = STILL if old is None or sprite is None else old.rate()
         pairs = tuple((self.turn.tasks.index(task), labels[task]) for task in tasks)
         key = Key(len(self.keys), track, box, score, pairs, speed, atom=atom)
         self.keys.append(key)
         bare = key if atom is None else dataclasses.replace(key, atom=dataclasses.replace(atom, payload=b""))
-        now, shown = self.turn.time, _on_plate(sprite, one.judged.view, self.turn.rules)
+        now = self.turn.time
         live = Live(
             ref=Ref(self.turn.seq, key.slot),
             key=bare,

@@ -18,11 +18,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from discover_stream.evaluation.boxes import Detection, above, covered_share
-from discover_stream.generation.render import ProvenanceMap
-from discover_stream.types import CELL, Box, InputError, Provenance
+from discover_stream.generation.canvas import ProvenanceMap
+from discover_stream.generation.invention import cell_share
+from discover_stream.types import Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,26 +178,6 @@ def misses(
         for thing in _sent_objects(original, provenance, rules)
         if not any(one.box.iou(thing.box) >= rules.iou and (not by_class or one.label == thing.label) for one in found)
     )
-
-
-def cell_share(box: Box, provenance: ProvenanceMap, *kinds: Provenance) -> float:
-    """The share (0..1) of a box's area, inside the map, that lies in cells of the given kinds."""
-    if provenance.ndim != 2 or not provenance.size:
-        raise InputError(f"a provenance map of shape {provenance.shape} is none; give one value per cell")
-    rows, columns = provenance.shape
-    down = _lengths(box.y0, box.y1, rows)
-    across = _lengths(box.x0, box.x1, columns)
-    area = down.sum() * across.sum()
-    if area <= 0:
-        return 0.0
-    wanted = np.isin(provenance, [int(kind) for kind in kinds])
-    return float(down @ wanted @ across / area)
-
-
-def _lengths(low: float, high: float, cells: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """How many pixels of an interval lie in each of a row of cells."""
-    edges = np.clip(np.arange(cells + 1) * float(CELL), low, max(low, high))
-    return np.diff(edges)
 
 
 def _false(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from discover_stream.codec.critic import Critic
 from discover_stream.codec.stream_coding import parse_stream_packet, stream_packet_bytes
 from discover_stream.codec.stream_encoder import StreamEncoder, StreamSettings
 from discover_stream.codec.stream_packet import StreamPacket
@@ -28,14 +29,17 @@ class OursStream:
 
     Attributes:
         settings: of the encoder, but for the frame rate, which is the clip's.
+        critic: of the encoder; None for none.
     """
 
     settings: StreamSettings
+    critic: Critic | None = None
 
     @property
     def name(self) -> str:
         """As in tables."""
-        return "ours stream, av1 atoms" + (", rate control" if self.settings.bitrate is not None else "")
+        named = (", rate control", self.settings.bitrate is not None), (", critic", self.critic is not None)
+        return "ours stream, av1 atoms" + "".join(text for text, true in named if true)
 
     def encode(self, clip: Clip) -> Coded:
         """Code a clip to one packet a frame; see `System.encode`.
@@ -45,7 +49,7 @@ class OursStream:
         """
         if clip.fps <= 0:
             raise InputError(f"{clip.name}: stream mode codes clips of one camera; measure pictures in still mode")
-        packets = stream_packets(clip, self.settings)
+        packets = stream_packets(clip, self.settings, self.critic)
         height, width = clip.frames[0].shape[:2]
         first, setup = without_plates(packets[0])
         chunks = [Chunk(index, stream_packet_bytes(packet)) for index, packet in enumerate((first, *packets[1:]))]
@@ -69,9 +73,9 @@ class OursStream:
         return f"discover encode IN --task TASK --mode stream --quality {self.settings.quality}{rate} -o S.dsv"
 
 
-def stream_packets(clip: Clip, settings: StreamSettings) -> list[StreamPacket]:
+def stream_packets(clip: Clip, settings: StreamSettings, critic: Critic | None = None) -> list[StreamPacket]:
     """A clip's packets, in order."""
-    encoder = StreamEncoder(dataclasses.replace(settings, fps=clip.fps))
+    encoder = StreamEncoder(dataclasses.replace(settings, fps=clip.fps), critic=critic)
     packets = []
     for index, (image, regions) in enumerate(zip(clip.frames, clip.regions, strict=True)):
         frame = Frame(clip.name, index, round(index * 1e9 / clip.fps), image)

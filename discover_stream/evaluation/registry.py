@@ -94,10 +94,12 @@ def _ours(values: dict[str, Setting]) -> System:
 def _ours_stream(values: dict[str, Setting]) -> System:
     from discover_stream.codec.stream_encoder import StreamSettings
     from discover_stream.evaluation.ours_stream import MODEL, OursStream
+    from discover_stream.semantics.critic import GrounderCritic
 
     bitrate = float(values.pop("bitrate", 0))
     quality = int(values.pop("quality", 4))
-    return OursStream(StreamSettings(MODEL, quality=quality, bitrate=1000 * bitrate if bitrate else None))
+    critic = GrounderCritic.load() if int(values.pop("critic", 0)) else None
+    return OursStream(StreamSettings(MODEL, quality=quality, bitrate=1000 * bitrate if bitrate else None), critic)
 
 
 BUILDERS: Mapping[str, Callable[[dict[str, Setting]], System]] = {

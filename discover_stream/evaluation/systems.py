@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from discover_stream.types import Image, InputError, Region
 
 if TYPE_CHECKING:  # peers need none of the networks, which take seconds to import
-    from discover_stream.generation.render import ProvenanceMap
+    from discover_stream.generation.canvas import ProvenanceMap
 
 Setting = str | int | float
 """A value that a system's specification may hold."""

@@ -11,9 +11,11 @@ from discover_stream.codec.plate_policy import (
     PlateAction,
     PlateRules,
     PlateView,
+    around,
     decide_plate,
     nudged,
     shaking,
+    within_budget,
 )
 
 RULES = PlateRules()
@@ -103,3 +105,48 @@ def test_a_hand_held_camera_is_told_from_a_push() -> None:
     decision = decide_plate(replace(GOOD, looks=looks(*wandering)), RULES)
     assert decision.action == PlateAction.STILL
     assert "hand-held" in decision.reason
+
+
+def test_ghosts_hurry_and_what_nobody_looks_at_waits() -> None:
+    def due(since: float, **cells: int) -> bool:
+        view = replace(GOOD, changed=GOOD.time - since, rested=GOOD.time - since, **cells)
+        return action(view) == PlateAction.CELLS
+
+    assert [due(RULES.haunted, **cells) for cells in ({"stale": 2, "ghosts": 2}, {"stale": 2}, {"far": 2})] == [
+        True, False, False,
+    ]  # fmt: skip
+    assert due(RULES.pause, stale=2)
+    assert not due(RULES.pause, far=2)
+    assert due(RULES.rest, far=2)
+    assert action(replace(GOOD, changed=GOOD.time - 9, rested=GOOD.time - 9, far=600)) == PlateAction.WHOLE
+
+
+def test_what_no_object_covers_is_coarser_and_never_finer() -> None:
+    assert around(20, RULES) == 20 + RULES.coarser
+    assert around(RULES.coarsest - 1, RULES) == RULES.coarsest
+    assert around(63, RULES) == 63
+
+
+@given(st.sampled_from([{"tone": 20.0}, {"looks": looks(*[(4.0, 0.0)] * 12)}]))
+def test_what_leaves_or_parks_does_not_wait_for_light_or_a_nudge(change: dict[str, object]) -> None:
+    """Its track says in this packet that the plate shows it: a mere tone would lose it, or leave a ghost."""
+    due = replace(GOOD, released=3, **change)  # type: ignore[arg-type]
+    assert action(due) == PlateAction.CELLS
+    assert action(replace(due, released=0)) in (PlateAction.TONE, PlateAction.WARP)
+
+
+def test_a_plate_of_trees_is_coded_again_until_it_is_within_its_budget_or_coarse_enough() -> None:
+    assert within_budget(46, 39, RULES.budget, RULES) == 46
+    assert 46 < within_budget(46, 39, 1.2 * RULES.budget, RULES) <= 49
+    assert within_budget(46, 39, 9 * RULES.budget, RULES) == 39 + RULES.most
+    assert within_budget(58, 55, 9 * RULES.budget, RULES) == RULES.coarsest
+    assert within_budget(63, 63, 9 * RULES.budget, RULES) == 63
+
+
+def test_at_the_end_of_a_chain_few_changed_cells_go_on_the_last_whole_plate() -> None:
+    due = replace(GOOD, depth=RULES.chain, released=3)
+    assert action(replace(due, gathered=40)) == PlateAction.GATHER
+    assert action(replace(due, gathered=498)) == PlateAction.WHOLE
+    assert action(replace(due, gathered=None)) == PlateAction.WHOLE
+    assert action(replace(due, released=0, tone=20.0, gathered=40)) == PlateAction.WHOLE
+    assert action(replace(due, depth=RULES.chain - 1, gathered=40)) == PlateAction.CELLS

@@ -15,10 +15,13 @@ from discover_stream.codec.stream_policy import (
     TrackView,
     allowance,
     controlled,
+    criticised,
     decide_track,
     quantizer_for,
     refresh_pays,
+    resembles,
     spent,
+    tried,
     zoom_for,
 )
 
@@ -196,3 +199,54 @@ def test_spending_the_target_leaves_no_debt() -> None:
     for _ in range(100):
         state = spent(state, 2000.0, 20_000.0, 10.0)
     assert state.debt == pytest.approx(0.0)
+
+
+def test_a_content_critic_overrules_the_error_until_it_is_gross() -> None:
+    bad = replace(SEEN, error=RULES.threshold + 4)
+    assert act(replace(bad, loss=0.0))[0] != Act.RENEW
+    assert act(replace(bad, loss=0.0, error=RULES.gross * RULES.threshold + 1, bare_error=20.0)) == (Act.RENEW, True)
+    assert act(replace(bad, loss=0.0, growth=2.0))[0] != Act.RENEW
+
+
+def test_what_the_critic_misses_is_renewed_whatever_the_error() -> None:
+    missed = replace(SEEN, loss=2 * RULES.loses)
+    assert act(missed) == (Act.RENEW, True)
+    assert act(replace(missed, atom_s=RULES.pause_s / 2))[0] != Act.RENEW
+    # what it missed in the picture as it was sent is not sent again
+    assert act(replace(missed, sent_loss=missed.loss or 0.0))[0] != Act.RENEW
+
+
+def test_the_plate_shows_an_object_only_if_the_critic_sees_it_there() -> None:
+    there = replace(NEW, plate_error=1.0)
+    assert act(replace(there, loss=0.0)) == (Act.KEY, False)
+    assert act(replace(there, loss=0.9)) == (Act.KEY, True)
+
+
+def test_a_critic_is_asked_where_its_answer_matters() -> None:
+    assert not criticised(NEW, RULES)  # nothing shows it: it gets a picture anyway
+    assert criticised(replace(NEW, plate_error=1.0), RULES)
+    assert not criticised(replace(NEW, plate_error=1.0, parked=True), RULES)
+    assert not criticised(SEEN, RULES)
+    for changed in (replace(SEEN, error=RULES.threshold), replace(SEEN, off=5.0)):
+        assert criticised(changed, RULES)
+        assert not criticised(replace(changed, found=False), RULES)
+        assert not criticised(replace(changed, visible=0.1), RULES)
+
+
+def test_quantizers_are_tried_from_the_usual_one_to_finer_ones() -> None:
+    for side in (10.0, 50.0, 300.0):
+        steps = tried(side, RULES)
+        assert steps[0] == quantizer_for(side, RULES)
+        assert list(steps) == sorted(steps, reverse=True)
+    assert tried(10.0, replace(RULES, quantizer=1)) == (1,)
+
+
+def test_a_refresh_is_tried_on_what_still_resembles_the_object() -> None:
+    assert resembles(SEEN)
+    assert not resembles(replace(SEEN, error=0.5 * SEEN.bare_error))
+
+
+def test_a_large_gliding_object_may_be_off_by_more_where_the_critic_is_content() -> None:
+    off = replace(SEEN, off=4.0, glide_error=9.0, size=250.0)
+    assert act(off)[0] == Act.MOVE
+    assert act(replace(off, loss=0.0))[0] == Act.GLIDE

@@ -116,3 +116,12 @@ def test_a_newborn_is_measured_against_the_plate() -> None:
     assert one.view.plate_error > 30
     assert one.view.visible == 1.0
     assert one.view.size == pytest.approx((SIZE[0] * SIZE[1]) ** 0.5, abs=0.5)
+
+
+def test_a_speed_that_hardly_changed_is_not_told_again() -> None:
+    for step, told in ((0.05, True), (0.5, False)):
+        track = live(speed=Speed(16, 0, 0, 0))  # half a pixel a frame
+        for seq in range(6):
+            track.noted(seq, QuarterBox(40 + round(4 * (0.5 + step) * seq), 40, 80, 48), seq / 10)
+        assert (track.steady() == track.speed) == told
+        assert (track.move(6, (0,), track.at(6), False).speed is None) == told
