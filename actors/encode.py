@@ -1,8 +1,8 @@
 """Track+encode of one partition: coded frames to archive packets, with a state per camera.
 
-The packet, its entry in the time index where it needs one, the input offset and what a restart needs
-(incarnation, next track id) are committed in one transaction per frame. Grounding is asked for ahead of
-time, in batches, so that it works while the frame before is being encoded.
+The packet, the plates that come with it, its entry in the time index where it needs one, the input offset and what a
+restart needs (incarnation, next ids of tracks and plates, mode) are committed in one transaction per frame. Grounding
+is asked for ahead of time, in batches, so that it works while the frame before is being encoded.
 
 A record during which the process died three times, with nothing else in hand, goes to the dead topic; see
 `actors.decisions.Care` for how that is known without counting every frame.
@@ -21,25 +21,37 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from actors.attempts import begin, blameless
+from actors.camera_coder import CameraCoder, RegionsByTask
 from actors.decisions import Care, grounding_due, to_be_buried
 from actors.registry import KnownTask, TaskTable
-from discover_stream.types import BitstreamError, Frame, Image, InputError, LabelSet, Region
-from topics.catalogue import ARCHIVE, DEAD, FRAMES, INDEX
+from discover_stream.codec.any_packet import any_packet_bytes
+from discover_stream.codec.mode_policy import CoderSettings, ModeStatus
+from discover_stream.types import BitstreamError, Frame, Image, InputError, LabelSet, Mode
+from topics.catalogue import ARCHIVE, DEAD, FRAMES, INDEX, PLATES
 from topics.failpoints import hit
+from topics.immutable import ImmutableTable
 from topics.log import Gap, Log, Reader, Record, Stage
 from topics.messages import CameraState, EncodeState, FrameMessage, GapMessage, dead_message, decode, decode_as, encode
+from topics.plates import plate_messages
 from topics.time_index import IndexWriter, encoded, is_late, lost_before, told
 
 if TYPE_CHECKING:
+    from discover_stream.codec.critic import Critic
     from discover_stream.codec.model import CodecModel
-    from discover_stream.semantics.tracking import Tracker
-
-RegionsByTask = Mapping[str, tuple[Region, ...]]
 
 AskGround = Callable[[list[Image], tuple[LabelSet, ...]], Callable[[], Sequence[RegionsByTask]]]
 """Starts grounding a batch of pictures, (H, W, 3) uint8 RGB each, and returns what waits for the answer."""
 
-Decoded = Frame | InputError | BitstreamError | None
+
+@dataclass(frozen=True, slots=True)
+class Captured:
+    """A frame as ingest wrote it, and the frames a second that its source says it has; None where it does not."""
+
+    frame: Frame
+    fps: float | None = None
+
+
+Decoded = Captured | InputError | BitstreamError | None
 """What a record turned out to hold: a frame, why it cannot be used, or None for anything else."""
 
 _POLL_S = 0.2
@@ -49,21 +61,37 @@ _BATCHES_AHEAD = 2
 @dataclass(frozen=True, slots=True)
 class EncodeReport:
     """What encoding has done since its process started: frames encoded, records buried, offsets lost to
-    retention before they were read."""
+    retention before they were read, and the mode of each camera's last frame."""
 
     frames: int = 0
     buried: int = 0
     lost: int = 0
+    modes: tuple[tuple[str, ModeStatus], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class EncodeSettings:
-    """Quality 1..8 of all atoms, how many frames one grounding call takes at most, and that every n-th frame of a
-    camera is grounded."""
+    """How frames are encoded.
+
+    Attributes:
+        quality: 1..8, of cameras that `cameras` does not name.
+        batch: how many frames one grounding call takes at most.
+        every: every n-th frame of a camera is grounded.
+        mode: of cameras that `cameras` does not name.
+        cameras: how each camera is coded, by name.
+        critic: whether, in stream mode, the shipped detector judges which objects have to be sent anew.
+    """
 
     quality: int
     batch: int
     every: int = 1
+    mode: Mode = "still"
+    cameras: Mapping[str, CoderSettings] = field(default_factory=dict)
+    critic: bool = False
+
+    def of(self, camera: str) -> CoderSettings:
+        """How a camera is coded."""
+        return self.cameras.get(camera) or CoderSettings(self.mode, self.quality)
 
 
 @dataclass(slots=True)
@@ -98,16 +126,26 @@ class EncodeStage:
     """The run loop of one partition. `run` once; `stop` from any thread."""
 
     def __init__(
-        self, log: Log, partition: int, codec: CodecModel, ground: AskGround, settings: EncodeSettings, owner: str
+        self,
+        log: Log,
+        partition: int,
+        codec: CodecModel,
+        ground: AskGround,
+        settings: EncodeSettings,
+        owner: str,
+        *,
+        critic: Critic | None = None,
     ) -> None:
         self._log, self._partition, self._owner = log, partition, owner
-        self._codec, self._ground, self._settings = codec, ground, settings
+        self._codec, self._ground, self._settings, self._critic = codec, ground, settings, critic
         self._stop = threading.Event()
         self._cameras: dict[str, CameraState] = {}
-        self._trackers: dict[str, Tracker] = {}
+        self._coders: dict[str, CameraCoder] = {}
         self._grounded: dict[str, Grounded] = {}
         self._index = IndexWriter()
         self._care = Care(_BATCHES_AHEAD * settings.batch)
+        self._plates: ImmutableTable | None = None
+        self._modes: dict[str, ModeStatus] = {}
         self.report = EncodeReport()
 
     def stop(self) -> None:
@@ -120,6 +158,7 @@ class EncodeStage:
             closing(self._log.stage("encode", self._partition, self._owner)) as stage,
             closing(self._log.reader(FRAMES, [self._partition])) as reader,
             closing(TaskTable(self._log, self._partition)) as tasks,
+            closing(ImmutableTable(self._log, PLATES, self._partition)) as self._plates,
         ):
             if stage.state is not None:
                 stored = decode_as(EncodeState, stage.state).cameras
@@ -171,8 +210,8 @@ class EncodeStage:
             hit(stage.transactional_id, "after_read", record.offset)
         frames = [read_frame(record) for record in records]
         labels = tuple(task.labels for task in tasks)
-        due = [isinstance(frame, Frame) and self._is_due(frame, labels) for frame in frames]
-        images = [frame.image for frame, asked in zip(frames, due, strict=True) if asked and isinstance(frame, Frame)]
+        due = [isinstance(found, Captured) and self._is_due(found.frame, labels) for found in frames]
+        images = [f.frame.image for f, asked in zip(frames, due, strict=True) if asked and isinstance(f, Captured)]
         if not images or not tasks:
             return Batch(records, frames, due, tasks, lambda: [{} for _ in images])
         answer = self._ground(images, labels)
@@ -197,16 +236,18 @@ class EncodeStage:
 
     def _finish(self, stage: Stage, record: Record, batch: Batch, position: int) -> None:
         """Commit what becomes of one record, the next of its batch."""
-        frame = batch.frames[position]
-        if frame is None:
+        found = batch.frames[position]
+        if found is None:
             self._pass_on(stage, record)
-        elif isinstance(frame, Frame):
+        elif isinstance(found, Captured):
             try:
-                self._encode(stage, record, frame, batch, due=batch.due[position])
+                self._encode(stage, record, found, batch, due=batch.due[position])
             except (InputError, BitstreamError) as error:
+                if found.frame.camera in self._coders:
+                    self._coders[found.frame.camera].unwritten()
                 self._bury(stage, record, str(error), 0)
         else:
-            self._bury(stage, record, str(frame), 0)
+            self._bury(stage, record, str(found), 0)
 
     def _pass_on(self, stage: Stage, record: Record) -> None:
         """Commit a record with nothing to encode: a gap goes on to the index, an end nowhere."""
@@ -222,32 +263,21 @@ class EncodeStage:
             transaction.commit_offset(FRAMES, self._partition, record.offset + 1)
         self._cameras = cameras
 
-    def _encode(self, stage: Stage, record: Record, frame: Frame, batch: Batch, *, due: bool) -> None:
-        from discover_stream.codec.packet import packet_bytes
-        from discover_stream.codec.still import encode_frame
-        from discover_stream.semantics.tags import picture_tags
-
-        found = batch.next_regions() if due else None
+    def _encode(self, stage: Stage, record: Record, captured: Captured, batch: Batch, *, due: bool) -> None:
+        frame = captured.frame
         state = self._cameras.get(frame.camera, CameraState())
-        tracker = self._tracker(frame.camera, state)
-        regions = tracked(tracker, frame, [task.name for task in batch.tasks], found)
-        packet = encode_frame(
-            self._codec,
-            frame,
-            regions,
-            {task.name: task.key for task in batch.tasks},
-            quality=self._settings.quality,
-            incarnation=state.incarnation,
-            options={task.name: task.options for task in batch.tasks},
-            tags={task.name: picture_tags(regions[task.name]) for task in batch.tasks if task.options.tags},
-        )
-        data = packet_bytes(packet)
+        late = is_late(state, frame.seq)
+        coder = self._coder(frame.camera, state)
+        found = batch.next_regions() if due else None
+        packet = coder.code(frame, batch.tasks, found, fps=captured.fps, again=late)
+        data = any_packet_bytes(packet)
+        plates = plate_messages(frame.camera, packet, frame.capture_ns)
         hit(stage.transactional_id, "after_process", record.offset)
         lost = lost_before(frame.camera, state, frame.seq, frame.capture_ns)
-        after = encoded(msgspec.structs.replace(state, next_track=tracker.next_track), frame.seq, frame.capture_ns)
+        after = encoded(coder.state_after(state), frame.seq, frame.capture_ns)
         cameras = {**self._cameras, frame.camera: after}
         entries = []
-        if not is_late(state, frame.seq):  # a new process would take it for the first one of its camera
+        if not late:  # a new process would take it for the first one of its camera
             entries = self._index.records(
                 frame.camera,
                 state.incarnation,
@@ -256,6 +286,9 @@ class EncodeStage:
                 lambda: self._log.bounds(ARCHIVE, self._partition).end,
             )
         with stage.transaction() as transaction:
+            for plate in plates:
+                assert self._plates is not None
+                self._plates.publish(transaction, plate)
             transaction.send(ARCHIVE, frame.camera, data, partition=self._partition)
             if lost is not None:
                 transaction.send(INDEX, frame.camera, encode(lost), partition=self._partition)
@@ -267,14 +300,13 @@ class EncodeStage:
         hit(stage.transactional_id, "after_commit", record.offset)
         self._cameras = cameras
         self._index.committed(entries)
-        self.report = replace(self.report, frames=self.report.frames + 1)
+        self._modes[frame.camera] = coder.status
+        self.report = replace(self.report, frames=self.report.frames + 1, modes=tuple(self._modes.items()))
 
-    def _tracker(self, camera: str, state: CameraState) -> Tracker:
-        from discover_stream.semantics.tracking import Tracker
-
-        if camera not in self._trackers:
-            self._trackers[camera] = Tracker(next_track=state.next_track)
-        return self._trackers[camera]
+    def _coder(self, camera: str, state: CameraState) -> CameraCoder:
+        if camera not in self._coders:
+            self._coders[camera] = CameraCoder(self._codec, self._settings.of(camera), state, self._critic)
+        return self._coders[camera]
 
     def _bury(self, stage: Stage, record: Record, reason: str, deaths: int) -> None:
         dead = encode(dead_message(record, reason, deaths, time.time_ns()))
@@ -282,17 +314,6 @@ class EncodeStage:
             transaction.send(DEAD, record.key, dead, partition=self._partition)
             transaction.commit_offset(FRAMES, self._partition, record.offset + 1)
         self.report = replace(self.report, buried=self.report.buried + 1)
-
-
-def tracked(
-    tracker: Tracker, frame: Frame, tasks: Sequence[str], found: RegionsByTask | None
-) -> dict[str, tuple[Region, ...]]:
-    """The regions of a frame with their tracks, by task; of one that was not grounded (None), those carried on."""
-    height, width = frame.image.shape[:2]
-    if found is not None:
-        return tracker.update({task: found.get(task, ()) for task in tasks}, width, height, frame.seq)
-    carried = tracker.carry(width, height, frame.seq)
-    return {task: carried.get(task, ()) for task in tasks}
 
 
 def read_frame(record: Record) -> Decoded:
@@ -305,6 +326,7 @@ def read_frame(record: Record) -> Decoded:
         message = decode(record.value)
         if not isinstance(message, FrameMessage):
             return None
-        return Frame(message.camera, message.seq, message.capture_ns, decode_jpeg(message.jpeg))
+        frame = Frame(message.camera, message.seq, message.capture_ns, decode_jpeg(message.jpeg))
+        return Captured(frame, message.fps or None)
     except (InputError, BitstreamError) as error:
         return error

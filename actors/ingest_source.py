@@ -67,6 +67,11 @@ def anchored(state: IngestState, time_ns: int, now_ns: int, restarts_clock: bool
     return origin, Hole(last, origin + time_ns, "ingest was not running")
 
 
+def stated(fps: float) -> float:
+    """The frames a second that frames are marked with: as a source says, 0 where it says nothing of use."""
+    return fps if 0 < fps <= 1000 else 0.0
+
+
 class CameraReader:
     """Reads a camera into a buffer, from the position in `state` on.
 
@@ -161,7 +166,10 @@ class CameraReader:
 
     def _code(self, frame: Frame) -> None:
         jpeg = encode_jpeg(frame.image, JPEG_QUALITY)
-        message = FrameMessage(camera=frame.camera, seq=frame.seq, capture_ns=frame.capture_ns, jpeg=jpeg)
+        assert self._source is not None
+        message = FrameMessage(
+            camera=frame.camera, seq=frame.seq, capture_ns=frame.capture_ns, jpeg=jpeg, fps=stated(self._source.fps)
+        )
         try:
             data = encode(message)
         except MessageTooLarge:

@@ -61,7 +61,8 @@ class CameraProgress:
     """One camera: `frames` acknowledged by the log so far (over all runs), frames `dropped` by reason (this
     run), gaps recorded in this run, and what its source could not read, or the log not take, in one line.
 
-    `buffered` frames wait to be written; `outage` is set while the log does not take them."""
+    `buffered` frames wait to be written; `outage` is set while the log does not take them. `mode` is that of the last
+    frame that was encoded, None before it; `mode_reason` says why it is not stream mode, or should not be."""
 
     name: str
     partition: int
@@ -72,6 +73,8 @@ class CameraProgress:
     problem: str | None
     buffered: int = 0
     outage: Outage | None = None
+    mode: str | None = None
+    mode_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
 
-from actors.decode_pool import DecodeJob, DecodeOptions
-from actors.encode import EncodeReport, EncodeSettings, RegionsByTask
+from actors.camera_coder import RegionsByTask
+from actors.decode_pool import DecodeOptions
+from actors.encode import EncodeReport, EncodeSettings
 from actors.ingest import IngestReport
 from actors.route import RouteReport
 from discover_stream.config import CameraConfig, GrounderConfig
@@ -26,9 +27,12 @@ from topics.failpoints import hit
 from topics.log import Log, LogError
 
 if TYPE_CHECKING:
+    from actors.decode_pool import JobDecoder
     from actors.encode import AskGround
+    from actors.stream_jobs import Job
+    from discover_stream.codec.critic import Critic
     from discover_stream.codec.model import CodecModel
-    from discover_stream.decoding import DecodedFrame, FrameDecoder
+    from discover_stream.decoding import DecodedFrame
     from discover_stream.semantics.grounder import Grounder
 
 CONTROL = "control"
@@ -142,6 +146,7 @@ class EncodeActor(RunLoopActor):
         super().__init__(url)
         self._partition, self._settings, self._threads = partition, settings, threads
         self._codec: CodecModel | None = None
+        self._critic: Critic | None = None
 
     def _make(self) -> Loop:
         import torch
@@ -151,9 +156,13 @@ class EncodeActor(RunLoopActor):
 
         torch.set_num_threads(self._threads)  # of the thread that calls, so here and not in the constructor
         self._codec = self._codec or load_codec()
+        if self._settings.critic and self._critic is None:
+            from discover_stream.semantics.critic import GrounderCritic
+
+            self._critic = GrounderCritic.load()
         ask = asker(self._pool, self._partition)
         owner = self._owner("encode")
-        return EncodeStage(self._log(), self._partition, self._codec, ask, self._settings, owner)
+        return EncodeStage(self._log(), self._partition, self._codec, ask, self._settings, owner, critic=self._critic)
 
 
 class RouteActor(RunLoopActor):
@@ -227,22 +236,21 @@ class DecodeActor:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._decoder: FrameDecoder | None = None
+        self._decoder: JobDecoder | None = None
         self._done = 0
 
-    def decode(self, jobs: list[DecodeJob], options: DecodeOptions) -> list[DecodedFrame]:
+    def decode(self, jobs: list[Job], options: DecodeOptions) -> list[DecodedFrame]:
         """Decode packets, in order. Raises BitstreamError for one that is damaged or of another model."""
-        from actors.decode_pool import decode_job
+        from actors.decode_pool import JobDecoder
+        from discover_stream.sdk import LazyDecoder
 
         if self._decoder is None:
             import torch
 
-            from discover_stream.decoding import FrameDecoder
-
             torch.set_num_threads(self._threads)
-            self._decoder = FrameDecoder.load()
-        found = [decode_job(self._decoder, job, options) for job in jobs]
-        self._done += len(jobs)
+            self._decoder = JobDecoder(LazyDecoder().get)
+        found = [frame for job in jobs for frame in self._decoder.decode(job, options)]
+        self._done += len(found)
         return found
 
     def report(self) -> Report:

@@ -79,13 +79,32 @@ def was_without_pixels(packet: AnyPacket, key: int) -> bool:
     """Whether a packet was encoded while a task of it was delivered as regions alone.
 
     In still mode every region of a task with pixels is covered by atoms of it. So whoever takes pixels since, and not
-    from this packet on, is not sent what somebody would take for an empty street.
+    from this packet on, is not sent what somebody would take for an empty street. In stream mode pixels are kept for
+    all tasks as long as one of them has pixels.
     """
     if not isinstance(packet, Packet):
-        return False
+        return packet.regions_only
     task = packet.tasks.index(key)
     found = any(task == other for region in packet.regions for other, _ in region.labels)
     return packet.regions_only or (found and not any(task in atom.tasks for atom in packet.atoms))
+
+
+def still_bare(packet: AnyPacket, wanted: Collection[int], bare: Collection[int]) -> set[int]:
+    """The tasks (keys) whose packets hold regions alone now, and until their stream begins anew.
+
+    Packets of stream mode refer to plates and keys of earlier ones. Whoever was sent regions alone so far has none of
+    them, so gets pixels from the packet on that needs nothing earlier; the encoder makes one for that.
+
+    Args:
+        packet: of the archive.
+        wanted: keys of the tasks that want regions alone.
+        bare: keys of those that were sent regions alone with the camera's packet before.
+    """
+    mine = set(packet.tasks)
+    alone = mine & set(wanted)
+    if isinstance(packet, StreamPacket) and packet.oldest_ref < packet.seq:
+        alone |= mine & set(bare) - {packet.tasks[position] for position in packet.started}
+    return alone | (set(bare) - mine)
 
 
 def split(packet: AnyPacket, names: Mapping[int, str], alone: Collection[int] = ()) -> list[tuple[str, bytes]]:
@@ -123,6 +142,7 @@ class RouteStage:
         self._stop = threading.Event()
         self._names: Mapping[int, str] = {}
         self._delivered: dict[int, Delivery] = {}  # also of tasks that are off by now, and have packets to be routed
+        self._bare: dict[str, set[int]] = {}
         self._tallies: dict[tuple[str, str], Tally] = {}
         self._care = Care(MAX_PACKETS)
         self._clocks: dict[str, PlateClocks] = {}
@@ -179,8 +199,10 @@ class RouteStage:
             packet = parse_any(record.value or b"", camera=record.key or "?")
             if any(key not in self._names for key in packet.tasks):
                 self._names = tasks.names_by_key()
-            alone = {key for key, deliver in self._delivered.items() if deliver == "regions"}
-            parts = tuple(split(packet, self._names, alone))
+            camera = record.key or "?"
+            wanted = {key for key, deliver in self._delivered.items() if deliver == "regions"}
+            self._bare[camera] = still_bare(packet, wanted, self._bare.get(camera, ()))
+            parts = tuple(split(packet, self._names, self._bare[camera]))
         except BitstreamError as error:
             return Routed(record, problem=str(error))
         hit(stage.transactional_id, "after_process", record.offset)

@@ -18,8 +18,10 @@ from actors.log_view import TopicGone
 from actors.progress import Health, outage_line
 from actors.remote import CONTROL, EncodeActor, GroundActor, IngestActor, Report, RouteActor
 from actors.route import RouteReport
-from discover_stream.config import Config
-from discover_stream.types import DiscoverError, InputError
+from discover_stream.codec.mode_policy import CoderSettings, ModeStatus
+from discover_stream.config import CameraConfig, Config
+from discover_stream.types import DiscoverError, InputError, Mode
+from discover_stream.video.stills import are_pictures
 from topics.log import Fenced, LogError, MessageTooLarge, OffsetOutOfRange
 
 _TICK_S = 0.1
@@ -83,6 +85,7 @@ class Supervisor:
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._failure: DiscoverError | None = None
         self.watched: list[Watched] = []
+        self.modes: dict[str, ModeStatus] = {}
 
     @property
     def failure(self) -> DiscoverError | None:
@@ -97,7 +100,7 @@ class Supervisor:
         grounders = [ground.remote(config.threads.ground, config.grounder) for _ in range(config.pools.ground)]
         for index, handle in enumerate(grounders):
             self.watched.append(Watched(f"ground-{index}", "ground", handle, handle.load.remote))
-        settings = EncodeSettings(config.quality, config.pools.ground_batch, config.ground_every)
+        settings = encode_settings(config)
         for plan in plans:
             camera = cameras.get(plan.camera or "")
             if plan.kind == "encode":
@@ -231,6 +234,12 @@ class Supervisor:
 
     def _tell_problems(self, item: Watched, report: Report) -> None:
         stage = report.stage
+        if isinstance(stage, EncodeReport):
+            for camera, status in stage.modes:
+                if self.modes.get(camera, ModeStatus()) != status:
+                    if status.reason or camera in self.modes:
+                        self._tell(mode_line(camera, status))
+                    self.modes[camera] = status
         if isinstance(stage, IngestReport):
             if stage.problem is not None and stage.problem != item.told:
                 item.told = stage.problem
@@ -243,6 +252,36 @@ class Supervisor:
         if item.log_told is not None and report.done > 0 and item.asked_s >= item.began_s and item.running is not None:
             item.log_told, item.log_failures = None, 0
             self._tell(f"{item.name}: goes on, the log is back")
+
+
+def encode_settings(config: Config) -> EncodeSettings:
+    """How a configuration wants its cameras encoded. Pictures that need not follow each other are no stream."""
+
+    def mode(camera: CameraConfig) -> Mode:
+        wanted = camera.mode or config.mode
+        return "still" if wanted == "auto" and are_pictures(camera.source) else wanted
+
+    coders = {
+        camera.name: CoderSettings(
+            mode(camera),
+            camera.quality or config.quality,
+            None if camera.bitrate is None else 1000 * camera.bitrate,
+            camera.fps,
+        )
+        for camera in config.cameras
+    }
+    batch, every = config.pools.ground_batch, config.ground_every
+    return EncodeSettings(config.quality, batch, every, config.mode, coders, config.critic)
+
+
+def mode_line(camera: str, status: ModeStatus) -> str:
+    """What is said when a camera changes its mode, or should."""
+    if not status.reason:
+        return f"camera {camera}: {status.mode} mode"
+    if status.mode == "stream":
+        remedy = "it is in stream mode as configured; mode: auto would change to still mode"
+        return f"camera {camera}: {status.reason}; {remedy}"
+    return f"camera {camera}: still mode: {status.reason}; stream mode is tried again after a while"
 
 
 def ending_of(error: BaseException) -> Ending:

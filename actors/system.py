@@ -28,6 +28,8 @@ from actors.log_view import LogFigures, LogView, behind
 from actors.progress import CameraProgress, Progress, StageProgress, TaskProgress, outage_line
 from actors.registry import load_tasks
 from actors.route import RouteReport, Tally
+from actors.stream_jobs import Job
+from discover_stream.codec.mode_policy import ModeStatus
 from discover_stream.codec.packet import task_key
 from discover_stream.config import Config, LogConfig, RetentionConfig
 from discover_stream.types import DiscoverError, Task
@@ -137,7 +139,7 @@ class System:
         reports = [report.stage for item in watched for report in list(item.reports.values())]
         return Progress(
             elapsed_s=time.monotonic() - self._started_s,
-            cameras=tuple(camera_progress(item) for item in watched if item.kind == "ingest"),
+            cameras=tuple(camera_progress(item, supervisor.modes) for item in watched if item.kind == "ingest"),
             stages=tuple(stage_progress(view.figures, item) for item in watched),
             tasks=all_task_progress(self._tasks, view.tasks.now, view.tasks.known, tallies_of(reports)),
             archived=sum(report.frames for report in reports if isinstance(report, EncodeReport)),
@@ -188,8 +190,10 @@ class System:
             self._quiet_s = figures.began_s
         return figures.began_s > self._quiet_s
 
-    def decode(self, jobs: Iterable[DecodeJob], options: DecodeOptions | None = None) -> Iterator[DecodedFrame]:
+    def decode(self, jobs: Iterable[Job], options: DecodeOptions | None = None) -> Iterator[DecodedFrame]:
         """Decode packets on the decode pool, in order; its processes are made at the first call.
+
+        `stream_jobs.JobPlanner` makes jobs of packets of either mode, also of those that arrive one by one.
 
         Works between `start` and `stop`, also once the system is idle. Raises BitstreamError for a packet
         that is damaged or was made with another model.
@@ -241,8 +245,8 @@ def backlog(log: Log, partitions: int) -> tuple[int, ...]:
     )
 
 
-def camera_progress(item: Watched) -> CameraProgress:
-    """What an ingest process tells about its camera."""
+def camera_progress(item: Watched, modes: Mapping[str, ModeStatus]) -> CameraProgress:
+    """What an ingest process tells about its camera, and encoding about its mode."""
     assert item.plan is not None
     in_trouble = item.error if item.health in ("failed", "restarting") else None
     reports = [r.stage for r in list(item.reports.values()) if isinstance(r.stage, IngestReport)]
@@ -253,6 +257,7 @@ def camera_progress(item: Watched) -> CameraProgress:
     problem = next((report.problem for report in reversed(reports) if report.problem), in_trouble)
     if outage is not None:
         problem = outage_line(outage, buffered, dropped[LOG_UNAVAILABLE])
+    status = modes.get(item.plan.camera or "", ModeStatus())
     return CameraProgress(
         name=item.plan.camera or "",
         partition=item.plan.partition,
@@ -263,6 +268,8 @@ def camera_progress(item: Watched) -> CameraProgress:
         problem=problem,
         buffered=buffered,
         outage=outage,
+        mode=status.mode,
+        mode_reason=status.reason,
     )
 
 

@@ -58,6 +58,7 @@ CONFIG = """
 log: {log}
 tasks: [{tasks}]
 quality: {quality}
+mode: still
 pools: {{ground_batch: 2}}
 cameras:
 - {{name: gate, source: {folder}/gate.mkv, realtime: true, starts_at: 2026-01-01T00:00:00Z}}

@@ -31,7 +31,6 @@ import torch
 
 from discover_stream.app.evaluate_run import Loader, load_judges
 from discover_stream.codec.stream_coding import stream_packet_bytes
-from discover_stream.codec.stream_encoder import StreamSettings
 from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.evaluation.datasets import (
     Item,
@@ -40,8 +39,8 @@ from discover_stream.evaluation.datasets import (
     video_items,
 )
 from discover_stream.evaluation.harness import Case, plan_cases, run_cases
-from discover_stream.evaluation.ours_stream import MODEL, OursStream, stream_packets
-from discover_stream.evaluation.registry import ORIGINAL, grid
+from discover_stream.evaluation.ours_stream import OursStream, stream_packets
+from discover_stream.evaluation.registry import ORIGINAL, build_system, grid
 from discover_stream.evaluation.store import CaseStore, Record
 from discover_stream.evaluation.summary import names_of, rate_at
 from discover_stream.evaluation.systems import SystemSpec
@@ -127,12 +126,12 @@ def show_parts(item: Item, qualities: Sequence[int], sheets: Path | None) -> Non
     duration = len(clip.frames) / clip.fps
     print("\nour kbit/s by part:")
     for quality in qualities:
-        settings = StreamSettings(MODEL, quality=quality)
-        parts = parts_of(stream_packets(clip, settings))
+        system = build_system(SystemSpec.of("ours-stream", quality=quality))
+        assert isinstance(system, OursStream)
+        parts = parts_of(stream_packets(clip, system.settings, system.critic))
         shares = ", ".join(f"{name} {8 * count / duration / 1000:.1f}" for name, count in parts.items())
         print(f"  quality {quality}: {shares}")
         if sheets is not None and quality in (min(qualities), max(qualities)):
-            system = OursStream(settings)
             decoded = system.decode(system.encode(clip)).frames
             path = sheets / f"{item.spec.name.replace(' ', '_')}-{quality}.png"
             cv2.imwrite(str(path), cv2.cvtColor(contact_sheet(clip.frames, decoded), cv2.COLOR_RGB2BGR))

@@ -20,7 +20,7 @@ import yaml
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, field_validator, model_validator
 
 from discover_stream.config_log import KafkaConfig, LogConfig, RetentionConfig, SaslConfig, Section, TlsConfig
-from discover_stream.types import Delivery, InputError, TaskOptions
+from discover_stream.types import Delivery, InputError, Mode, TaskOptions
 
 __all__ = [
     "CameraConfig",
@@ -75,6 +75,14 @@ class CameraConfig(Section):
     )
     drops: Literal["oldest", "latest"] = Field(
         default="oldest", title="Which frames go when that is full and the camera does not wait"
+    )
+    mode: Mode | None = Field(default=None, title="still, stream or auto for this camera; null: as for all")
+    quality: int | None = Field(default=None, ge=1, le=8, title="Quality of this camera's atoms; null: as for all")
+    bitrate: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e6,
+        title="kbit/s that all packets of the camera keep to, about, in stream mode; null: what the quality takes",
     )
 
     @field_validator("starts_at")
@@ -188,6 +196,16 @@ class Config(Section):
         ge=1,
         le=25,
         title="Ground every n-th frame of a camera; in those between, regions are carried on by their tracks",
+    )
+    mode: Mode = Field(
+        default="auto",
+        title="How cameras are coded: still (every frame for itself), stream (composed in time, for fixed cameras), or "
+        "auto: stream, and still where no plate serves",
+    )
+    critic: bool = Field(
+        default=False,
+        title="Whether the shipped detector judges, in stream mode, which objects have to be sent anew, for a "
+        "quarter more time; otherwise how much their pixels differ does, which is as good so far",
     )
     quality: int = Field(default=4, ge=1, le=8, title="Quality of all atoms, 1 (fewest bits) to 8")
     max_lag: int = Field(

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from discover_stream.codec.composing import Composite
 from discover_stream.codec.model import MODEL_FILE, CodecModel, load_codec, shipped_weights
 from discover_stream.codec.packet import Packet, route
 from discover_stream.codec.still import SCORE_STEPS, decode_packet
-from discover_stream.generation.render import DEFAULT_STEPS, ProvenanceMap, Renderer
+from discover_stream.codec.stream_packet import StreamPacket
+from discover_stream.codec.stream_state import StreamState, capture_ns
+from discover_stream.generation.canvas import ProvenanceMap
+from discover_stream.generation.invention import Finder, invention_score
+from discover_stream.generation.render import DEFAULT_STEPS, Rendered, Renderer
 from discover_stream.generation.vae import latent_space
-from discover_stream.types import Image, InputError, Profile, Region
+from discover_stream.semantics.detector import DetectOptions, detect
+from discover_stream.semantics.grounder import NanoGrounder
+from discover_stream.types import Box, Image, InputError, Profile, Provenance, Region
+
+FINDER_SIDE = 384
+"""Pixels of the longer side at which decoded pictures are looked at for inventions."""
 
 
 @dataclass(frozen=True)
@@ -21,11 +31,15 @@ class DecodedFrame:
     Attributes:
         camera: its name.
         seq: of the frame.
-        capture_ns: when the frame was captured.
+        capture_ns: when the frame was captured; 0 in stream mode where the plate that tells it is absent.
         image: (H, W, 3) uint8 RGB.
         provenance: (rows, columns) of cells, where each comes from.
         regions: per task key, its regions.
         tags: per task key that has tags, ascending label indices; `semantics.tags.condition_text` makes words of them.
+        changed: provenance in lower case -> mean absolute change that diffusion made to latents of such cells; empty
+            where there was none.
+        invention: how sure a detector is that the picture shows something with nothing behind it, 0..1; None where
+            nobody looked. See `generation.invention`.
     """
 
     camera: str
@@ -35,6 +49,8 @@ class DecodedFrame:
     provenance: ProvenanceMap
     regions: Mapping[int, tuple[Region, ...]]
     tags: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    changed: Mapping[str, float] = field(default_factory=dict)
+    invention: float | None = None
 
 
 def packet_regions(packet: Packet) -> dict[int, tuple[Region, ...]]:
@@ -46,16 +62,48 @@ def packet_regions(packet: Packet) -> dict[int, tuple[Region, ...]]:
     return {key: tuple(regions) for key, regions in found.items()}
 
 
+def composed_frame(camera: str, packet: StreamPacket, state: StreamState, composite: Composite) -> DecodedFrame:
+    """What a subscriber gets from a packet of stream mode.
+
+    Args:
+        camera: its name.
+        packet: as it came.
+        state: after it; see `codec.follow`.
+        composite: its picture.
+    """
+    tasks = {key: state.tasks[key] for key in packet.tasks if key in state.tasks}
+    return DecodedFrame(
+        camera,
+        packet.seq,
+        capture_ns(state, packet) or 0,
+        composite.image,
+        composite.provenance,
+        {key: task.regions() for key, task in tasks.items()},
+        {key: task.tags for key, task in tasks.items() if task.tags},
+    )
+
+
 @dataclass(frozen=True)
 class FrameDecoder:
-    """Decodes packets of one model."""
+    """Decodes packets of one model.
+
+    Attributes:
+        model: the codec.
+        renderer: the generative decoder.
+        finder: looks for objects in generated pictures, for their invention score; None leaves it out.
+    """
 
     model: CodecModel
     renderer: Renderer
+    finder: Finder | None = None
 
     @classmethod
-    def load(cls, weights: Path | None = None) -> FrameDecoder:
+    def load(cls, weights: Path | None = None, *, inventions: bool = False) -> FrameDecoder:
         """Load codec and generative decoder from a folder; without one, the shipped `nano` weights.
+
+        Args:
+            weights: the folder.
+            inventions: whether pictures are scored for inventions, with the shipped grounder.
 
         Raises:
             InputError: weights are missing, damaged, or do not belong together.
@@ -64,7 +112,7 @@ class FrameDecoder:
         model, renderer = load_codec(folder / MODEL_FILE), Renderer.load(folder)
         if model.latent_space != latent_space(renderer.vae):
             raise InputError(f"{folder}: codec and VAE were not made for each other; use the files of one release")
-        return cls(model, renderer)
+        return cls(model, renderer, grounder_finder() if inventions else None)
 
     def decode(
         self,
@@ -106,12 +154,34 @@ class FrameDecoder:
             steps=steps if steps is not None else DEFAULT_STEPS[profile],
             generate=generate,
         )
+        regions = packet_regions(wanted)
         return DecodedFrame(
             camera,
             wanted.seq,
             wanted.capture_ns,
             rendered.image,
             rendered.provenance,
-            packet_regions(wanted),
+            regions,
             {wanted.tasks[position]: tags for position, tags in wanted.tags},
+            rendered.changed,
+            self._invention(rendered, [region for found in regions.values() for region in found]),
         )
+
+    def _invention(self, rendered: Rendered, regions: Sequence[Region]) -> float | None:
+        if not (rendered.provenance == Provenance.GENERATED).any():
+            return 0.0  # nothing was made up: no need to look
+        if self.finder is None:
+            return None
+        return invention_score(self.finder(rendered.image), rendered.provenance, regions)
+
+
+def grounder_finder() -> Finder:
+    """The shipped grounder as a quick finder of road users: a single look at a small picture."""
+    grounder = NanoGrounder.load(options=DetectOptions(long_side=FINDER_SIDE, far_side=FINDER_SIDE))
+
+    def find(image: Image) -> list[Region]:
+        (found,) = detect(grounder.network, [image], grounder.options)
+        boxes = zip(found.boxes.tolist(), found.scores.tolist(), found.classes.tolist(), strict=True)
+        return [Region(kind, score, Box(*box)) for box, score, kind in boxes]
+
+    return find

@@ -173,6 +173,12 @@ class TaskFrame:
         """
         return self.reading.absent
 
+    @property
+    def needs(self) -> tuple[StreamPacket, ...]:
+        """In stream mode, the packets that a decoder elsewhere has to be given before this one: plates, then frames in
+        order. Ask for it before the next item is taken."""
+        return self._reader.needed.before_newest() if isinstance(self.packet, StreamPacket) else ()
+
     def label(self, region: Region) -> str:
         """The words for a region; its index where the label set is unknown."""
         if self.labels is None or region.label >= len(self.labels.labels):

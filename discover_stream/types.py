@@ -31,6 +31,10 @@ Delivery = Literal["pixels", "regions"]
 """What a task receives: regions with the pixels they show, or regions alone."""
 
 
+Mode = Literal["auto", "still", "stream"]
+"""How a camera is coded: each frame for itself (`still`), composed in time (`stream`), or whichever serves (`auto`)."""
+
+
 class Provenance(IntEnum):
     """Where the content of a decoded cell comes from."""
 

@@ -1,5 +1,6 @@
 """Decoding with the shipped weights: what subscribers get."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 
 from discover_stream.codec.packet import Packet, packet_bytes, parse_packet, route, task_key
 from discover_stream.codec.still import encode_frame
-from discover_stream.decoding import FrameDecoder, packet_regions
+from discover_stream.decoding import FrameDecoder, grounder_finder, packet_regions
 from discover_stream.types import Box, Frame, Image, Provenance, Region
 from discover_stream.video.simulate import SimulatedCamera
 from discover_stream.video.source import open_source
@@ -102,3 +103,33 @@ def test_a_real_street_is_recognisable(decoder: FrameDecoder, shared: Path) -> N
     grey = np.full_like(frame.image, round(float(frame.image.mean())))
     assert psnr(decoded.image, frame.image) > psnr(grey, frame.image) + 5
     assert len(packet_bytes(packet)) * 8 < 0.6 * width * height
+
+
+def test_a_decode_says_what_diffusion_changed_and_scores_what_it_may_have_made_up(
+    decoder: FrameDecoder, packet: Packet
+) -> None:
+    key = KEYS["vehicles"]
+    seen: list[Image] = []
+
+    def find(image: Image) -> list[Region]:
+        seen.append(image)
+        corner = Region(0, 0.7, Box(0, 0, 32, 32))
+        return [corner, *packet_regions(packet)[key]]
+
+    looking = dataclasses.replace(decoder, finder=find)
+    decoded = looking.decode(packet, camera="street", tasks=[key])
+    assert (decoded.provenance[:2, :2] == Provenance.GENERATED).all()
+    assert decoded.invention == pytest.approx(0.7)
+    assert (seen[0] == decoded.image).all()
+    assert set(decoded.changed) == {"sent", "generated"}
+    assert decoder.decode(packet, camera="street", tasks=[key]).invention is None
+    # Nothing generated, nothing made up: nobody has to look.
+    plain = looking.decode(packet, camera="street", tasks=[key], generate=False)
+    assert (plain.invention, dict(plain.changed), len(seen)) == (0.0, {}, 1)
+    assert looking.decode(packet, camera="street", tasks=[KEYS["everything"]]).invention == 0.0
+
+
+def test_the_shipped_grounder_looks_for_inventions() -> None:
+    frame, regions = street()
+    found = grounder_finder()(frame.image)
+    assert any(one.box.iou(true.box) > 0.5 for one in found for true in regions["vehicles"])

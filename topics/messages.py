@@ -35,12 +35,14 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class FrameMessage(Message, frozen=True, kw_only=True, tag="frame"):
-    """One frame of a camera as its camera or ingest coded it. `jpeg` is a complete JPEG file."""
+    """One frame of a camera as its camera or ingest coded it. `jpeg` is a complete JPEG file, `fps` the frames a
+    second that its source says it has, 0 where that is not known."""
 
     camera: Name
     seq: Count
     capture_ns: int
     jpeg: bytes
+    fps: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 0.0
 
 
 class GapMessage(Message, frozen=True, kw_only=True, tag="gap"):
@@ -237,17 +239,24 @@ class IngestState(Message, frozen=True, kw_only=True, tag="ingest-state"):
 
 
 class CameraState(msgspec.Struct, frozen=True, kw_only=True):
-    """What encoding needs of one camera: track ids are never reused, within or across incarnations.
+    """What encoding needs of one camera: ids of tracks and plates are never reused, within or across incarnations.
 
     `next_seq` is the number after the latest frame that was encoded, and after those that gaps since then have
     counted, `last_ns` that frame's capture time; both None until there is one. A later number than `next_seq`
     tells that frames were lost on the way.
+
+    `still_reason` says why the camera is in still mode though it may be in stream mode (empty where it is not),
+    `mode_since_ns` since when it is in its mode, `setbacks` how often in a row stream mode was given up.
     """
 
     incarnation: Count = 0
     next_track: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = 1
     next_seq: Count | None = None
     last_ns: int | None = None
+    next_plate: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)] = 1
+    still_reason: str = ""
+    mode_since_ns: int | None = None
+    setbacks: Count = 0
 
 
 class EncodeState(Message, frozen=True, kw_only=True, tag="encode-state"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 
+from discover_stream.codec.any_packet import AnyPacket
 from discover_stream.codec.plates import MAX_CHAIN, Plate
 from discover_stream.codec.stream_coding import parse_stream_packet, stream_packet_bytes
 from discover_stream.codec.stream_packet import StreamPacket
@@ -56,6 +57,13 @@ def plate_message(camera: str, packet: StreamPacket, plate: Plate, capture_ns: i
         height=plate.height,
         data=stream_packet_bytes(alone),
     )
+
+
+def plate_messages(camera: str, packet: AnyPacket, capture_ns: int) -> tuple[PlateMessage, ...]:
+    """What is published together with a packet: a record for each of the plates that it brings; see `plate_message`."""
+    if not isinstance(packet, StreamPacket):
+        return ()
+    return tuple(plate_message(camera, packet, plate, capture_ns) for plate in packet.plates)
 
 
 class PlateShelf:

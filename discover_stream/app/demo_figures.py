@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich import box
 from rich.table import Table
 
+from discover_stream.codec.any_packet import AnyPacket, any_packet_size
 from discover_stream.codec.atoms import cell_grid
-from discover_stream.codec.packet import Packet, PacketSize, packet_size
+from discover_stream.codec.packet import PacketSize
 
 ALL = "all"
 """The name of the archive's packets, which hold the atoms of every task."""
@@ -17,11 +19,25 @@ ALL = "all"
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A packet as it arrived: its camera, how many bytes it has, and what they say."""
+    """A packet as it arrived.
+
+    Attributes:
+        camera: its name.
+        size: of the packet, in bytes.
+        packet: what they say.
+        capture_ns: when its frame was captured.
+        regions: how many there are, with those that an earlier packet told of.
+        width: of the picture, in pixels.
+        height: of the picture, in pixels.
+    """
 
     camera: str
     size: int
-    packet: Packet
+    packet: AnyPacket
+    capture_ns: int
+    regions: int
+    width: int
+    height: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +71,11 @@ class TaskFigures:
 
 def add_sizes(sizes: Iterable[PacketSize]) -> PacketSize:
     """The sum of each part."""
-    parts = [(size.header, size.side_information, size.coarse, size.atoms, size.framing) for size in sizes]
+    parts = [dataclasses.astuple(size) for size in sizes]
     return PacketSize(*(sum(column) for column in zip(*parts, strict=True))) if parts else PacketSize(0, 0, 0, 0, 0)
 
 
-def stream_seconds(packets: Sequence[Packet]) -> float:
+def stream_seconds(packets: Sequence[Received]) -> float:
     """How long the frames of one camera last: their span, and one frame's share more; 0 without packets.
 
     A single packet says nothing about its duration and counts as one second.
@@ -85,31 +101,31 @@ def task_figures(
         decode_ms: as measured, see `TaskFigures`.
         sent_cells: cells that decoding found to be sent, all frames together.
     """
-    sizes = [packet_size(item.packet) for item in received]
+    sizes = [any_packet_size(item.packet) for item in received]
     cameras: dict[str, list[int]] = {}
     for index, item in enumerate(received):
         cameras.setdefault(item.camera, []).append(index)
     kbps = 0.0
     for members in cameras.values():
-        seconds = stream_seconds([received[index].packet for index in members])
+        seconds = stream_seconds([received[index] for index in members])
         bits = 8 * sum(received[index].size for index in members)
         kbps += bits / 1000 / seconds if seconds > 0 else 0.0
-    pixels = sum(item.packet.width * item.packet.height for item in received)
-    cells = sum(_cells(item.packet) for item in received)
+    pixels = sum(item.width * item.height for item in received)
+    cells = sum(_cells(item) for item in received)
     return TaskFigures(
         name=name,
         frames=len(received),
         size=add_sizes(sizes),
         kbps=kbps,
         bpp=8 * sum(item.size for item in received) / pixels if pixels else 0.0,
-        regions=sum(len(item.packet.regions) for item in received),
+        regions=sum(item.regions for item in received),
         decode_ms=decode_ms,
         sent_share=sent_cells / cells if sent_cells is not None and cells else None,
     )
 
 
-def _cells(packet: Packet) -> int:
-    rows, columns = cell_grid(packet.width, packet.height)
+def _cells(item: Received) -> int:
+    rows, columns = cell_grid(item.width, item.height)
     return rows * columns
 
 

@@ -27,12 +27,14 @@ class Moment:
         seq: of the frame.
         original: (H, W, 3) uint8 RGB, as it was read from the frames topic.
         decoded: per task name, and under `all`, what was decoded.
+        mode: `still` or `stream`.
     """
 
     camera: str
     seq: int
     original: Image
     decoded: Mapping[str, DecodedFrame]
+    mode: str = "still"
 
 
 def provenance_picture(decoded: DecodedFrame) -> Image:

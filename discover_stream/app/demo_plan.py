@@ -101,12 +101,14 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class DemoCamera:
-    """A camera of the demo: its name, where its pictures come from, and how many there will be."""
+    """A camera of the demo: its name, where its pictures come from, how many there will be, and their width and
+    height in pixels."""
 
     name: str
     source: str
     frames: int
     what: str
+    size: tuple[int, int]
 
 
 def simulated(name: str, seed: int, size: tuple[int, int], seconds: float, fps: float) -> DemoCamera:
@@ -114,7 +116,7 @@ def simulated(name: str, seed: int, size: tuple[int, int], seconds: float, fps: 
     width, height = size
     frames = max(1, round(seconds * fps))
     source = f"sim://road?seed={seed}&width={width}&height={height}&fps={fps:g}&seconds={frames / fps:.9g}"
-    return DemoCamera(name, source, frames, f"simulated road, {width}x{height}")
+    return DemoCamera(name, source, frames, f"simulated road, {width}x{height}", size)
 
 
 def cut_clip(video: str, target: Path, seconds: float, fps: float) -> DemoCamera:
@@ -141,7 +143,7 @@ def cut_clip(video: str, target: Path, seconds: float, fps: float) -> DemoCamera
             raise InputError(source.problem)
     original = "" if size == (source.width, source.height) else f", scaled down from {source.width}x{source.height}"
     name = camera_name(video)
-    return DemoCamera(name, str(target.resolve()), count, f"{Path(video).name}, {size[0]}x{size[1]}{original}")
+    return DemoCamera(name, str(target.resolve()), count, f"{Path(video).name}, {size[0]}x{size[1]}{original}", size)
 
 
 def fit_inside(image: Image, side: int) -> Image:

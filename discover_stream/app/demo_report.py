@@ -17,7 +17,7 @@ from discover_stream.video.sheet import PROVENANCE_COLOURS
 JPEG_QUALITY = 88
 
 PROVENANCE_MEANING: dict[Provenance, str] = {
-    Provenance.SENT: "sent: the task's boxes cover the cell, so its atom was transmitted",
+    Provenance.SENT: "sent: an atom of the task, transmitted with this frame, covers the cell",
     Provenance.PLATE: "plate: the camera's background, transmitted once",
     Provenance.PROPAGATED: "propagated: from an earlier frame of the same object",
     Provenance.GENERATED: "generated: the decoder made it up from the coarse atom alone",
@@ -83,6 +83,7 @@ def bar_parts(line: TaskFigures, whole: TaskFigures) -> list[tuple[str, float, i
         ("side information", size.side_information),
         ("coarse atom", size.coarse),
         ("atoms", size.atoms),
+        ("plates", size.plates),
     )
     return [(name, 100 * amount / total, amount) for name, amount in parts]
 
@@ -99,7 +100,7 @@ def render_report(report: Report) -> str:
     whole = report.figures[-1]
     legend = [
         (kind.name.lower(), "#{:02x}{:02x}{:02x}".format(*PROVENANCE_COLOURS[kind]), PROVENANCE_MEANING[kind])
-        for kind in (Provenance.SENT, Provenance.GENERATED)
+        for kind in sorted(Provenance, reverse=True)
     ]
     return environment.get_template("report.html.j2").render(
         report=report,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,14 +17,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bars
 
 from actors.progress import Progress
-from actors.system import DecodeJob, System
+from actors.stream_jobs import Item, Job, JobPlanner
+from actors.system import System
 from discover_stream.app.demo_clock import Clock
 from discover_stream.app.demo_figures import ALL, Received, TaskFigures, figures_table, task_figures
 from discover_stream.app.demo_log import borrowed, demo_log
 from discover_stream.app.demo_pictures import Moment
 from discover_stream.app.demo_plan import DemoCamera, Files, demo_config, plan_cameras, write_config
 from discover_stream.app.demo_show import Shown, show
-from discover_stream.codec.packet import Packet, packet_bytes, task_key
+from discover_stream.codec.camera_reader import CameraReader
+from discover_stream.codec.packet import task_key
+from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.config import Config, load_config
 from discover_stream.decoding import DecodedFrame
 from discover_stream.sdk import Subscription, TaskFrame, read_archive, subscribe
@@ -34,6 +38,7 @@ from topics import open_log
 from topics.catalogue import FRAMES
 from topics.log import Log
 from topics.messages import FrameMessage, decode
+from topics.plates import PlateShelf
 from topics.reading import read_all
 
 POLL_S = 0.2
@@ -102,7 +107,8 @@ def show_main_job(options: DemoOptions, base: Config, tasks: tuple[Task, ...]) -
             running.enter_context(system)
         with clock.step("stream"):
             streams = stream(system, config, tasks, cameras, (console, clock))
-        decoded = decode_views(system, streams.packets, decoders, (console, clock))
+        with open_log(config.log.url) as opened:
+            decoded = decode_views(system, opened, streams.packets, decoders, (console, clock))
         clock.observe(system.progress())
         with clock.step("stop stages"), console.status("stopping"):
             running.close()
@@ -148,7 +154,7 @@ def stream(
     """
     console, clock = watch
     expected = sum(camera.frames for camera in cameras)
-    names = [task.name for task in tasks]
+    names, sizes = [task.name for task in tasks], {camera.name: camera.size for camera in cameras}
     packets: dict[str, list[Received]] = {name: [] for name in names}
     with ExitStack() as stack:
         log = stack.enter_context(open_log(config.log.url))
@@ -162,14 +168,14 @@ def stream(
         idle, sent = False, dict[str, int]()
         while True:
             for name, subscription in subscribers.items():
-                packets[name] += receive(subscription)
+                packets[name] += receive(subscription, sizes)
                 shown.update(rows[name], completed=len(packets[name]))
             progress = system.progress()
             clock.observe(progress)
             shown.update(captured, completed=progress.frames)
             shown.update(encoded, completed=progress.archived)
             if idle and not sent:
-                packets[ALL] = archived(log, cameras)
+                packets[ALL] = archived(log, cameras, sizes)
                 sent = {task.name: packets_for(task, packets[ALL]) for task in tasks}
             if idle and all(len(packets[name]) >= count for name, count in sent.items()):
                 break
@@ -211,23 +217,29 @@ class Patience:
             )
 
 
-def receive(subscription: Subscription) -> list[Received]:
-    """What has arrived for a subscriber since the last look."""
+def receive(subscription: Subscription, sizes: Mapping[str, tuple[int, int]]) -> list[Received]:
+    """What has arrived for a subscriber since the last look, from cameras with pictures of these sizes."""
     frames = [item for item in subscription if isinstance(item, TaskFrame)]
     if frames:
         subscription.commit()
-    # The demo's cameras are coded in still mode.
-    return [Received(frame.camera, frame.size, frame.packet) for frame in frames if isinstance(frame.packet, Packet)]
+    return [Received(f.camera, f.size, f.packet, f.capture_ns or 0, len(f.regions), *sizes[f.camera]) for f in frames]
 
 
-def archived(log: Log, cameras: Sequence[DemoCamera]) -> list[Received]:
+def archived(log: Log, cameras: Sequence[DemoCamera], sizes: Mapping[str, tuple[int, int]]) -> list[Received]:
     """Everything in the archive."""
-    return [
-        Received(found.camera, len(found.data), found.packet)
-        for camera in cameras
-        for found in read_archive(log, camera.name, 0, LATEST_NS)
-        if isinstance(found.packet, Packet)
-    ]
+    received = []
+    with closing(PlateShelf(log)) as plates:
+        for camera in cameras:
+            reader = CameraReader(camera.name, partial(plates.fetch, camera.name))
+            for found in read_archive(log, camera.name, 0, LATEST_NS):
+                # An object that several tasks want is one.
+                regions = {(region.track, region.box) for region in reader.read(found.packet).regions}
+                received.append(
+                    Received(
+                        camera.name, len(found.data), found.packet, found.capture_ns, len(regions), *sizes[camera.name]
+                    )
+                )
+    return received
 
 
 def packets_for(task: Task, packets: Sequence[Received]) -> int:
@@ -259,35 +271,36 @@ def report_problems(progress: Progress, console: Console) -> None:
 
 
 def decode_views(
-    system: System, packets: Mapping[str, Sequence[Received]], processes: int, watch: tuple[Console, Clock]
+    system: System, log: Log, packets: Mapping[str, Sequence[Received]], processes: int, watch: tuple[Console, Clock]
 ) -> dict[str, Decoded]:
     """Decode every substream on the decode pool of `processes` processes."""
     console, clock = watch
     decoded = {}
-    with bars(console) as shown:
+    with bars(console) as shown, closing(PlateShelf(log)) as plates:
         rows = {
             name: shown.add_task(f"decoded {name}", total=len(items), start=False) for name, items in packets.items()
         }
+
+        def jobs(items: Iterable[Received]) -> Iterator[Job]:
+            planner = JobPlanner(plates.fetch, lambda first: ())
+            return planner.jobs(Item(item.camera, item.packet, item.capture_ns) for item in items)
+
         with clock.step("start decoders"):
             # Enough packets for each process to get some: loading networks is not part of decoding a frame.
-            list(system.decode([job(packets[ALL][0])] * 2 * processes))
+            (first, *_) = jobs(packets[ALL][:1])
+            list(system.decode([first] * 2 * processes))
             clock.observe(system.progress())
         for name, items in packets.items():
             start = time.perf_counter()
             frames = []
             shown.start_task(rows[name])
             with clock.step(f"decode {name}"):
-                for frame in system.decode(map(job, items)):
+                for frame in system.decode(jobs(items)):
                     frames.append(frame)
                     shown.update(rows[name], completed=len(frames))
             ms = 1000 * (time.perf_counter() - start) * processes / max(1, len(frames))
             decoded[name] = Decoded(frames, ms)
     return decoded
-
-
-def job(item: Received) -> DecodeJob:
-    """Decode all that a packet holds."""
-    return DecodeJob(item.camera, packet_bytes(item.packet))
 
 
 def measure(streams: Streams, decoded: Mapping[str, Decoded]) -> tuple[TaskFigures, ...]:
@@ -311,5 +324,6 @@ def moments(streams: Streams, decoded: Mapping[str, Decoded]) -> dict[str, list[
         place = item.camera, item.packet.seq
         if place in streams.originals and all(place in view for view in views.values()):
             decodes = {name: view[place] for name, view in views.items()}
-            found.setdefault(item.camera, []).append(Moment(*place, streams.originals[place], decodes))
+            mode = "stream" if isinstance(item.packet, StreamPacket) else "still"
+            found.setdefault(item.camera, []).append(Moment(*place, streams.originals[place], decodes, mode))
     return found

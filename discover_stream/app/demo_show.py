@@ -20,6 +20,7 @@ from discover_stream.app.demo_pictures import (
 )
 from discover_stream.app.demo_plan import DemoCamera, Files
 from discover_stream.app.demo_report import Picture, Report, Section, Timing, render_report
+from discover_stream.decoding import DecodedFrame
 from discover_stream.types import Provenance, Task
 from discover_stream.video.sheet import contact_sheet
 from discover_stream.video.sink import open_sink
@@ -102,6 +103,18 @@ def make_report(shown: Shown, files: Files, steps: Sequence[Timing], busy: Seque
     )
 
 
+def shares(decoded: DecodedFrame) -> str:
+    """Where the cells of a picture come from, in words.
+
+    >>> cells = np.full((2, 5), Provenance.PLATE, np.uint8)
+    >>> cells[0, 0] = Provenance.SENT
+    >>> shares(DecodedFrame("gate", 0, 0, np.zeros((32, 80, 3), np.uint8), cells, {}))
+    '10% sent, 90% plate'
+    """
+    found = {kind: float((decoded.provenance == kind).mean()) for kind in sorted(Provenance, reverse=True)}
+    return ", ".join(f"{share:.0%} {kind.name.lower()}" for kind, share in found.items() if share > 0)
+
+
 def camera_section(camera: DemoCamera, moments: Sequence[Moment], tasks: Sequence[Task]) -> Section:
     """The pictures of one camera, at the moment in which the first task has most regions."""
     moment = max(moments, key=lambda m: sum(map(len, m.decoded[tasks[0].name].regions.values())))
@@ -111,12 +124,11 @@ def camera_section(camera: DemoCamera, moments: Sequence[Moment], tasks: Sequenc
     ]
     for task in tasks:
         decoded = moment.decoded[task.name]
-        sent = float((decoded.provenance == Provenance.SENT).mean())
         count = sum(map(len, decoded.regions.values()))
         pictures += [
             Picture(
                 f"Decoded from {task.name}",
-                f"{sent:.0%} of the cells were sent, the rest is generated.",
+                f"cells: {shares(decoded)}.",
                 decoded.image,
             ),
             Picture(
@@ -125,5 +137,5 @@ def camera_section(camera: DemoCamera, moments: Sequence[Moment], tasks: Sequenc
                 boxed(provenance_picture(decoded), decoded, task),
             ),
         ]
-    text = f"{camera.what}; frame {moment.seq} of {len(moments)}."
+    text = f"{camera.what}; frame {moment.seq} of {len(moments)}; {moment.mode} mode."
     return Section(f"Camera {camera.name}", text, tuple(pictures))

@@ -10,12 +10,14 @@ from urllib.parse import urlsplit
 
 from discover_stream.app.outputs import Interrupted, Written, check_stream_output, counted
 from discover_stream.app.progress import frame_bar
+from discover_stream.codec.any_packet import AnyPacket
 from discover_stream.codec.container import DsvWriter, StreamInfo, StreamTask
-from discover_stream.codec.packet import Packet
-from discover_stream.types import DiscoverError, Frame, InputError, Task
+from discover_stream.codec.mode_policy import CoderSettings, ModeStatus
+from discover_stream.types import DiscoverError, Frame, InputError, Mode, Task
+from discover_stream.video.stills import are_pictures
 
 if TYPE_CHECKING:
-    from discover_stream.codec.model import CodecModel
+    from discover_stream.codec.camera_encoder import CameraEncoder
     from discover_stream.semantics.grounder import Grounder
     from discover_stream.semantics.tracking import Tracker
 
@@ -24,7 +26,8 @@ MAX_FPS_DENOMINATOR = 100_000
 
 @dataclass(frozen=True, slots=True)
 class EncodeOrder:
-    """What to encode: `fps` None keeps every frame, `camera` None names it after the source."""
+    """What to encode: `fps` None keeps every frame, `camera` None names it after the source; `bitrate` in kbit/s is of
+    stream mode, None for what the quality takes."""
 
     source: str
     output: Path
@@ -32,31 +35,37 @@ class EncodeOrder:
     quality: int
     fps: float | None = None
     camera: str | None = None
+    mode: Mode = "auto"
+    bitrate: float | None = None
 
 
-@dataclass(frozen=True)
 class FrameEncoder:
-    """Grounds, tracks and encodes the frames of one camera, in order."""
+    """Grounds, tracks and encodes the frames of one camera, in order. `changes` tells what there is to say of modes."""
 
-    model: CodecModel
-    grounder: Grounder
-    tracker: Tracker
-    tasks: tuple[Task, ...]
-    quality: int
+    def __init__(self, grounder: Grounder, encoder: CameraEncoder, tracker: Tracker, tasks: tuple[Task, ...]) -> None:
+        self._grounder, self._encoder, self._tracker, self._tasks = grounder, encoder, tracker, tasks
+        self._keys = {task.name: task.key for task in stream_tasks(tasks)}
+        self._status = ModeStatus()
+        self.changes: list[str] = []
 
-    def encode(self, frame: Frame) -> Packet:
+    def encode(self, frame: Frame, fps: float) -> AnyPacket:
         """The frame's packet, for all tasks.
 
         Raises:
             InputError: the picture is outside the format's bounds.
         """
-        from discover_stream.codec.still import encode_frame
+        from discover_stream.codec.camera_encoder import Ask
 
         height, width = frame.image.shape[:2]
-        (found,) = self.grounder.ground([frame.image], [task.label_set for task in self.tasks])
-        tracked = self.tracker.update(found, width, height)
-        keys = {task.name: task.key for task in stream_tasks(self.tasks)}
-        return encode_frame(self.model, frame, tracked, keys, quality=self.quality)
+        (found,) = self._grounder.ground([frame.image], [task.label_set for task in self._tasks])
+        tracked = self._tracker.update(found, width, height)
+        asks = {task: Ask(key, tracked[task]) for task, key in self._keys.items()}
+        packet = self._encoder.encode(frame, asks, fps=fps)
+        status, before = self._encoder.status, self._status
+        if status != before and (status.reason or before.mode):
+            self.changes.append(f"seq {frame.seq}: {status.mode} mode" + (f", {status.reason}" * bool(status.reason)))
+        self._status = status
+        return packet
 
 
 def camera_name(source: str) -> str:
@@ -112,8 +121,8 @@ def encode_stream(order: EncodeOrder) -> Written:
                 for frame in source:
                     if writer is not None:
                         _check_size(order.source, frame, writer.info)
-                    packet = encoder.encode(frame)
-                    writer = writer or DsvWriter(order.output, _described(draft, packet))
+                    packet = encoder.encode(frame, source.fps)
+                    writer = writer or DsvWriter(order.output, _described(draft, frame, packet))
                     writer.write(packet)
                     advance(writer.frames, writer.frames)
             problem = source.problem
@@ -132,12 +141,13 @@ def encode_stream(order: EncodeOrder) -> Written:
     if problem is not None:
         kept = "" if writer.broken else f"; {counted(writer.frames, 'frame')} went to {order.output}"
         raise InputError(f"{problem}{kept}")
-    return Written(writer.frames, writer.size.total)
+    return Written(writer.frames, writer.size.total, "; ".join(encoder.changes))
 
 
-def _described(draft: StreamInfo, packet: Packet) -> StreamInfo:
-    """The draft with what the first packet tells."""
-    return replace(draft, width=packet.width, height=packet.height, model=packet.model)
+def _described(draft: StreamInfo, frame: Frame, packet: AnyPacket) -> StreamInfo:
+    """The draft with what the first frame tells."""
+    height, width = frame.image.shape[:2]
+    return replace(draft, width=width, height=height, model=packet.model)
 
 
 def _check_size(source: str, frame: Frame, info: StreamInfo) -> None:
@@ -150,8 +160,13 @@ def _check_size(source: str, frame: Frame, info: StreamInfo) -> None:
 
 
 def _load_encoder(order: EncodeOrder) -> FrameEncoder:
+    from discover_stream.codec.camera_encoder import CameraEncoder
     from discover_stream.codec.model import load_codec
     from discover_stream.semantics.grounder import NanoGrounder
     from discover_stream.semantics.tracking import Tracker
 
-    return FrameEncoder(load_codec(), NanoGrounder.load(), Tracker(), order.tasks, order.quality)
+    mode: Mode = "still" if order.mode == "auto" and are_pictures(order.source) else order.mode
+    bitrate = None if order.bitrate is None else 1000 * order.bitrate
+    grounder = NanoGrounder.load()
+    settings = CoderSettings(mode, order.quality, bitrate)
+    return FrameEncoder(grounder, CameraEncoder(load_codec(), settings), Tracker(), order.tasks)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from discover_stream.app.outputs import counted
-from discover_stream.types import Profile
+from discover_stream.types import Mode, Profile
 
 _Stream = Annotated[Path, typer.Argument(metavar="S.dsv", help="A stream that `encode` or `extract` wrote.")]
 _Names = Annotated[
@@ -27,7 +27,15 @@ def encode(
         list[str] | None,
         typer.Option("--task", "-t", metavar="NAME", help="A built-in task or a task file (.yaml); may be repeated."),
     ] = None,
+    mode: Annotated[
+        Mode,
+        typer.Option(help="still: every frame for itself; stream: composed in time; auto: stream where that serves."),
+    ] = "auto",
     quality: Annotated[int, typer.Option(min=1, max=8, help="1 (fewest bits) to 8.")] = 4,
+    bitrate: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=1e6, metavar="KBITS", help="Stream mode: kbit/s that all packets keep to, about."),
+    ] = None,
     fps: Annotated[float | None, typer.Option(help="Keep at most so many frames a second.")] = None,
     camera: Annotated[str | None, typer.Option(help="Name of the camera (default: that of the source).")] = None,
 ) -> None:
@@ -36,9 +44,12 @@ def encode(
     from discover_stream.semantics.labels import builtin_tasks, load_task
 
     names = list(dict.fromkeys(task)) if task else list(builtin_tasks())
-    order = EncodeOrder(source, output, tuple(load_task(name) for name in names), quality, fps, camera)
+    tasks = tuple(load_task(name) for name in names)
+    order = EncodeOrder(source, output, tasks, quality, fps, camera, mode, bitrate)
     result = encode_stream(order)
     typer.echo(f"{output}: {counted(result.frames, 'frame')}, {counted(len(names), 'task')}, {result.bytes:,} bytes")
+    if result.note:
+        typer.echo(f"note: {result.note}")
 
 
 def decode(

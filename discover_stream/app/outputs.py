@@ -11,10 +11,11 @@ from discover_stream.types import InputError
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What a command wrote."""
+    """What a command wrote, and what else there is to say."""
 
     frames: int
     bytes: int
+    note: str = ""
 
 
 class Interrupted(Exception):

@@ -6,16 +6,15 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from actors.decode_pool import DecodeJob, DecodeOptions, decode_job
+from actors.decode_pool import DecodeOptions, JobDecoder
 from actors.route import was_without_pixels
+from actors.stream_jobs import Item, Job, JobPlanner
 from discover_stream.app.moments import iso, parse_moment
-from discover_stream.codec.any_packet import AnyPacket, route_any
-from discover_stream.codec.camera_reader import CameraReader
+from discover_stream.codec.any_packet import AnyPacket
 from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.config import Config, load_config
 from discover_stream.sdk import (
@@ -29,7 +28,7 @@ from discover_stream.sdk import (
     open_existing,
     read_archive,
 )
-from discover_stream.types import Image, InputError, Profile
+from discover_stream.types import InputError, Profile
 from topics.archive import archive_lead_in
 from topics.log import Log
 from topics.plates import PlateShelf
@@ -37,7 +36,7 @@ from topics.plates import PlateShelf
 if TYPE_CHECKING:
     from discover_stream.decoding import DecodedFrame
 
-Decode = Callable[[Iterable[DecodeJob], DecodeOptions], Iterator["DecodedFrame"]]
+Decode = Callable[[Iterable[Job], DecodeOptions], Iterator["DecodedFrame"]]
 
 _SAMPLE = 100
 _FALLBACK_FPS = 10.0
@@ -110,6 +109,10 @@ class Stretch:
     head: Sequence[Archived]
     rest: Iterator[Archived]
 
+    def lead(self, first: Item) -> Sequence[StreamPacket]:
+        """The packets before the first one that is replayed, which it refers to."""
+        return archive_lead_in(self.log, Archived(first.camera, b"", first.packet, first.capture_ns, first.offset))
+
 
 def _write(config: Config, order: ReplayOrder, keys: frozenset[int] | None, stretch: Stretch) -> Replayed:
     from discover_stream.video.sink import open_sink
@@ -117,30 +120,26 @@ def _write(config: Config, order: ReplayOrder, keys: frozenset[int] | None, stre
     ungrounded: list[int] = []
     bare: list[int] = []
 
-    def grounded() -> Iterator[Archived]:
+    def grounded() -> Iterator[Item]:
         for item in itertools.chain(stretch.head, stretch.rest):
             if keys is not None and keys.isdisjoint(item.packet.tasks):
                 ungrounded.append(item.capture_ns)
-            elif lacks_pixels(item.packet, keys):
+                continue
+            shown = not lacks_pixels(item.packet, keys)
+            if not shown:
                 bare.append(item.capture_ns)
-            else:
-                yield item
+            yield Item(item.camera, item.packet, item.capture_ns, shown, item.offset)
 
     times: list[int] = []
     options = DecodeOptions(order.profile, order.steps, order.generate)
+    planner = JobPlanner(stretch.plates.fetch, stretch.lead, tasks=keys, session=session_of(config))
     with (
         decoding(config) as decode,
         open_sink(order.output, fps=frame_rate([item.capture_ns for item in stretch.head])) as sink,
     ):
-        for in_stream_mode, items in itertools.groupby(grounded(), lambda item: isinstance(item.packet, StreamPacket)):
-            if in_stream_mode:
-                pictures = composed(stretch, items, keys)
-            else:
-                jobs = (DecodeJob(item.camera, item.data, keys) for item in items)
-                pictures = ((frame.capture_ns, frame.image) for frame in decode(jobs, options))
-            for time_ns, image in pictures:
-                sink.write(image)
-                times.append(time_ns)
+        for frame in decode(planner.jobs(grounded()), options):
+            sink.write(frame.image)
+            times.append(frame.capture_ns)
         if not times and bare:
             raise InputError(
                 f"camera {order.camera}: until {iso(bare[-1])} task {order.task} was delivered as regions only, and no "
@@ -153,29 +152,21 @@ def _write(config: Config, order: ReplayOrder, keys: frozenset[int] | None, stre
             )
     reasons = ((ungrounded, "was not grounded then"), (bare, "was delivered as regions only then"))
     notes = [f"{len(left)} frames are left out, task {order.task} {why}" for left, why in reasons if left]
+    if planner.not_whole:
+        first, count = planner.not_whole[0][1], len(planner.not_whole)
+        notes.append(f"{count} frames from {iso(first)} on are not whole: the archive has not all that they refer to")
     return Replayed(len(times), iso(times[0]), iso(times[-1]), "; ".join(notes) or None)
+
+
+def session_of(config: Config) -> str:
+    """A single decoder goes on from what it has; several share stretches, and each begins anew."""
+    return "replay" if config.pools.decode == 1 else ""
 
 
 def lacks_pixels(packet: AnyPacket, keys: frozenset[int] | None) -> bool:
     """Whether all the tasks that are asked for were delivered as regions alone when a packet was encoded."""
     mine = [key for key in packet.tasks if keys is None or key in keys]
     return bool(mine) and all(was_without_pixels(packet, key) for key in mine)
-
-
-def composed(stretch: Stretch, items: Iterable[Archived], keys: frozenset[int] | None) -> Iterator[tuple[int, Image]]:
-    """(capture time, picture) of packets of stream mode that follow each other, from plates and earlier packets.
-
-    Raises BitstreamError for damaged packets.
-    """
-    reader: CameraReader | None = None
-    for item in items:
-        if reader is None:
-            reader = CameraReader(item.camera, partial(stretch.plates.fetch, item.camera))
-            for earlier in archive_lead_in(stretch.log, item):
-                reader.read(route_any(earlier, earlier.tasks if keys is None else keys))
-        packet = route_any(item.packet, item.packet.tasks if keys is None else keys)
-        reader.read(packet)
-        yield item.capture_ns, reader.pictures.picture(packet.incarnation, packet.seq).image
 
 
 def _told(span: Span) -> str:
@@ -208,8 +199,8 @@ def decoding(config: Config) -> Iterator[Decode]:
         import torch
 
         torch.set_num_threads(config.threads.decode)
-        decoder = LazyDecoder()
-        yield lambda jobs, options: (decode_job(decoder.get(), job, options) for job in jobs)
+        decoder = JobDecoder(LazyDecoder().get)
+        yield lambda jobs, options: (frame for job in jobs for frame in decoder.decode(job, options))
         return
     from actors.decode_pool import DecodePool
     from actors.local_ray import start_ray, stop_ray

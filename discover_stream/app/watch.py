@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +14,9 @@ from typing import Literal
 import typer
 
 from discover_stream.app.moments import iso
-from discover_stream.config import load_config
+from discover_stream.config import Config, load_config
 from discover_stream.sdk import Gap, Lack, TaskFrame, subscribe
-from discover_stream.types import InputError
+from discover_stream.types import Image, InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,16 @@ def watch(path: Path | None, order: WatchOrder) -> None:
     start = parse_start(order.start)
     config = load_config(path)
     count = 0
-    with subscribe(order.task, log=config.log.url, group=order.group, start=start, camera=order.camera) as subscription:
+    with (
+        subscribe(order.task, log=config.log.url, group=order.group, start=start, camera=order.camera) as subscription,
+        pictures_of(config, order) as picture,
+    ):
         for item in subscription:
             if isinstance(item, Gap):
                 typer.echo(_gap_line(item, order.as_json))
                 continue
             if order.save is not None:
-                _save(item, order.save)
+                _save(item, picture(item), order.save)
             typer.echo(_line(item, order.as_json))
             if order.group is not None:
                 subscription.commit()
@@ -120,8 +126,30 @@ def _gap_line(gap: Gap, as_json: bool) -> str:
     return f"gap: up to {count} packets of partition {gap.partition} were gone before they were read"
 
 
-def _save(item: TaskFrame, folder: Path) -> None:
+def _save(item: TaskFrame, image: Image, folder: Path) -> None:
     from discover_stream.video.sink import open_sink
 
     with open_sink(folder / item.camera / f"{item.seq:06}.png", fps=1) as sink:
-        sink.write(item.image())
+        sink.write(image)
+
+
+@contextmanager
+def pictures_of(config: Config, order: WatchOrder) -> Iterator[Callable[[TaskFrame], Image]]:
+    """What decodes a packet: this process, or a pool on a Ray of its own where the configuration wants several."""
+    if order.save is None or config.pools.decode == 1:
+        yield TaskFrame.image
+        return
+    from actors.decode_pool import DecodeOptions
+    from actors.stream_jobs import LiveJobs
+    from discover_stream.app.replay import decoding
+
+    live = LiveJobs(f"subscriber of {order.task}, process {os.getpid()}")
+
+    def picture(item: TaskFrame) -> Image:
+        if item.regions_only:
+            return item.image()  # which says why there is none
+        (frame,) = decode([live.job(item)], DecodeOptions())
+        return frame.image
+
+    with decoding(config) as decode:
+        yield picture

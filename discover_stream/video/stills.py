@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 import PIL.Image
@@ -20,6 +21,14 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff",
 
 DEFAULT_FPS = 10.0
 """The rate given to the pictures of a folder, which carry no times."""
+
+
+def are_pictures(source: str) -> bool:
+    """Whether a source is a picture or a folder of them, which need not have anything to do with each other."""
+    if "://" in source and not source.lower().startswith("file://"):
+        return False
+    path = Path(unquote(urlsplit(source).path) if "://" in source else source)
+    return path.is_dir() or path.suffix.lower() in SUFFIXES
 
 
 def read_image(path: Path) -> Image:

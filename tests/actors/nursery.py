@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from discover_stream.types import Mode
 from topics import open_log
 from topics.catalogue import ARCHIVE, FRAMES
 from topics.log import Log, lag
@@ -31,12 +32,14 @@ TOPICS = {"encode": FRAMES, "route": ARCHIVE}
 @dataclass(frozen=True)
 class Job:
     """Stages of partition 0 to run side by side: ``encode``, ``route``, and the names of `clips`, which are
-    cameras and their files. `batch` is that of grounding; `folder` gets a file per stage that is done."""
+    cameras and their files. `batch` is that of grounding, `mode` of encoding; `folder` gets a file per stage that is
+    done."""
 
     url: str
     stages: list[str]
     folder: str
     batch: int = 2
+    mode: Mode = "still"
     clips: dict[str, str] = field(default_factory=dict)
 
     def to_json(self) -> str:
@@ -56,7 +59,7 @@ class Job:
 Make = Callable[[Log], Any]
 
 
-def encode_maker(batch: int) -> Make:
+def encode_maker(batch: int, mode: Mode) -> Make:
     """Makes encode stages that ask a grounder in their own process, at the moment the answer is needed."""
     import torch
 
@@ -70,7 +73,7 @@ def encode_maker(batch: int) -> Make:
     def ask(images: Any, label_sets: Any) -> Callable[[], Sequence[Any]]:
         return lambda: [grounder.ground([image], label_sets)[0] for image in images]
 
-    return lambda log: EncodeStage(log, 0, codec, ask, EncodeSettings(3, batch), "nursery")
+    return lambda log: EncodeStage(log, 0, codec, ask, EncodeSettings(3, batch, mode=mode), "nursery")
 
 
 def route_maker() -> Make:
@@ -125,7 +128,7 @@ def main() -> None:
     makers: dict[str, Make] = {name: ingest_maker(name, clip) for name, clip in job.clips.items()}
     makers["route"] = route_maker()
     if "encode" in job.stages:
-        makers["encode"] = encode_maker(job.batch)
+        makers["encode"] = encode_maker(job.batch, job.mode)
     endings: dict[str, list[int]] = {stage: [] for stage in job.stages}
     running = {begin(job, stage, makers[stage]): stage for stage in job.stages}
     while running:

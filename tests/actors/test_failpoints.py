@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import nursery
 import pytest
 from nursery import Job
@@ -15,6 +16,8 @@ from nursery import Job
 from actors.registry import load_tasks, register
 from actors.route import MAX_PACKETS
 from benchmarks.sequential import Judge, judge
+from discover_stream.codec.any_packet import parse_any
+from discover_stream.codec.camera_reader import CameraReader
 from discover_stream.codec.packet import (
     Packet,
     PacketAtom,
@@ -24,12 +27,13 @@ from discover_stream.codec.packet import (
     route,
     task_key,
 )
+from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.types import Box, Frame
 from discover_stream.video.jpeg import encode_jpeg
 from discover_stream.video.sink import open_sink
 from discover_stream.video.source import open_source
 from topics import open_log
-from topics.catalogue import ARCHIVE, DEAD, FRAMES, CatalogueSettings, catalogue, task_topic
+from topics.catalogue import ARCHIVE, DEAD, FRAMES, PLATES, CatalogueSettings, catalogue, task_topic
 from topics.failpoints import MARKS_VARIABLE, VARIABLE
 from topics.log import Log
 from topics.messages import DeadMessage, EndMessage, FrameMessage, decode_as, encode
@@ -249,3 +253,42 @@ def test_frames_that_kill_encoding_are_buried_at_their_third_death(
         archive = [verdict for verdict in referee.verdicts(log, frames, without) if verdict.topic == ARCHIVE]
     assert len(archive) == len(CAMERAS)
     assert all(verdict.ok for verdict in archive), archive
+
+
+def test_encoding_killed_at_each_point_of_a_stream(url: str, tmp_path: Path, marks: Path) -> None:
+    frames = render(tmp_path)
+    values = []
+    for seq in range(FRAMES_EACH):
+        for name in CAMERAS:
+            frame = frames[name][seq]
+            message = FrameMessage(
+                camera=name, seq=seq, capture_ns=frame.capture_ns, jpeg=encode_jpeg(frame.image), fps=4.0
+            )
+            values.append((name, encode(message)))
+    write(url, FRAMES, values)
+    # The first packets of a life bring plates; the fourth one of a camera refers to earlier ones.
+    points = ("after_process", "after_send", "before_commit", "after_commit")
+    entries = ["encode:after_process:1", "encode:before_commit:1", "encode:after_send:2", "encode:after_commit:1"]
+    entries += [f"encode:{point}:8" for point in points]
+    job = Job(url, ["encode"], str(tmp_path), mode="stream")
+    assert run(job, marks, entries)["encode"] == [KILLED] * len(entries) + [0]
+    with open_log(url) as log:
+        assert dead(log) == []
+        plates = [record.key for record in read_all(log, PLATES) if "/" in (record.key or "")]
+        archive = [(record.key or "", parse_any(record.value or b"")) for record in read_all(log, ARCHIVE)]
+    brought = []
+    for name in CAMERAS:
+        packets_of = [packet for camera, packet in archive if camera == name]
+        assert [packet.seq for packet in packets_of] == list(range(FRAMES_EACH))
+        assert len({packet.incarnation for packet in packets_of}) >= 4
+        reader = CameraReader(name, lambda number: ())
+        for packet, frame in zip(packets_of, frames[name], strict=True):
+            assert isinstance(packet, StreamPacket)
+            reading = reader.read(packet)
+            assert reading.absent == ()
+            assert reading.capture_ns == frame.capture_ns
+            shown = reader.pictures.picture(packet.incarnation, packet.seq).image
+            assert np.abs(shown.astype(float) - frame.image).mean() < 30
+            brought += [f"{name}/{plate.plate_id}" for plate in packet.plates]
+    assert sorted(brought) == sorted(plates)  # those that were committed with packets, each once
+    assert len(set(plates)) == len(plates)

@@ -1,5 +1,7 @@
 """`discover run` as a user runs it, with processes killed under it, against a sequential run without Ray.
 
+One camera is coded in stream mode, which is what a fixed one gets by itself, the other in still mode.
+
 One long story, told once: a run that is killed as a whole, a run in which every kind of stage dies, while
 subscribers come, die, and come back, and a last run that finds nothing to do and is interrupted. The tests look at
 what is in the log afterwards.
@@ -15,20 +17,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from discover_stream.codec.packet import Packet, packet_bytes, parse_packet, route, task_key
+from discover_stream.codec.any_packet import AnyPacket, any_packet_bytes, parse_any, route_any
+from discover_stream.codec.camera_reader import CameraReader
+from discover_stream.codec.packet import Packet, task_key
+from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.sdk import TaskFrame, subscribe
+from discover_stream.types import Frame
 from discover_stream.video.sink import open_sink
 from discover_stream.video.source import open_source
 from topics import open_log
-from topics.catalogue import ARCHIVE, DEAD, FRAMES, task_topic
+from topics.catalogue import ARCHIVE, DEAD, FRAMES, PLATES, task_topic
 from topics.log import Log, Record
 from topics.partitioner import partition_for
+from topics.plates import PlateShelf
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -44,8 +52,9 @@ quality: 3
 max_lag: 4
 cameras:
 - {{name: road-east, source: {folder}/road-east.mkv, realtime: true, starts_at: 2026-01-01T00:00:00Z}}
-- {{name: road-west, source: {folder}/road-west.mkv, realtime: true, starts_at: 2026-01-01T00:00:00Z}}
+- {{name: road-west, source: {folder}/road-west.mkv, realtime: true, starts_at: 2026-01-01T00:00:00Z, mode: still}}
 """
+STREAMED, STILL = CAMERAS
 
 
 class Program:
@@ -93,13 +102,14 @@ class Program:
 
 @dataclass(frozen=True)
 class Story:
-    """What was said and what is in the log when it is over."""
+    """What was said and what is in the log when it is over; and how many packets were there after the first run."""
 
     folder: Path
     said: str
     codes: tuple[int, int]
     leftovers: list[str]
     subscriber: list[list[dict[str, object]]]
+    first_life: dict[str, int]
 
 
 def records(log: Log, topic: str) -> list[Record]:
@@ -160,12 +170,13 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         first.until(lambda: first.pid_of("route-0"), "the stages started")
         log = open_log(f"sqlite:{folder}/log.db")
         other = partition_for(CAMERAS[1], 4)
-        first.until(lambda: count(log, ARCHIVE) >= 3 and count(log, ARCHIVE, other), "packets of both were archived")
+        first.until(lambda: count(log, ARCHIVE) and count(log, ARCHIVE, other), "packets of both were archived")
         assert len(stages_in(folder)) >= 7  # two of ingest, encode and route, and ground
         killed = first.end(signal.SIGKILL)
     deadline = time.monotonic() + 60
     while (leftovers := stages_in(folder)) and time.monotonic() < deadline:
         time.sleep(0.2)
+    first_life = {CAMERAS[0]: count(log, ARCHIVE), CAMERAS[1]: count(log, ARCHIVE, other)}
 
     with running(folder / "last.txt", *run, "--until-idle") as last:
         subscriber = Program(folder / "subscriber-0.txt", *watch)
@@ -183,7 +194,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
         second_life.end(signal.SIGTERM)
     log.close()
     lives = [lines_of(folder / f"subscriber-{life}.txt") for life in range(2)]
-    return Story(folder, last.said, (killed, ended), leftovers, lives)
+    return Story(folder, last.said, (killed, ended), leftovers, lives, first_life)
 
 
 def lines_of(path: Path) -> list[dict[str, object]]:
@@ -202,12 +213,17 @@ def distinct(folder: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def archive(story: Story) -> dict[str, list[Packet]]:
+def archive(story: Story) -> dict[str, list[AnyPacket]]:
     with open_log(f"sqlite:{story.folder}/log.db") as log:
-        found: dict[str, list[Packet]] = {name: [] for name in CAMERAS}
+        found: dict[str, list[AnyPacket]] = {name: [] for name in CAMERAS}
         for record in records(log, ARCHIVE):
-            found[record.key or ""].append(parse_packet(record.value or b"", camera=record.key or "?"))
+            found[record.key or ""].append(parse_any(record.value or b"", camera=record.key or "?"))
     return found
+
+
+def originals(story: Story, camera: str) -> list[Frame]:
+    with open_source(story.folder / f"{camera}.mkv", camera=camera, start_ns=START_NS) as source:
+        return list(source)
 
 
 def test_what_killed_what(story: Story) -> None:
@@ -221,7 +237,7 @@ def test_what_killed_what(story: Story) -> None:
     assert story.leftovers == []
 
 
-def test_every_frame_once_in_order_as_in_a_sequential_run(story: Story, archive: dict[str, list[Packet]]) -> None:
+def test_every_frame_once_in_order_as_in_a_sequential_run(story: Story, archive: dict[str, list[AnyPacket]]) -> None:
     import torch
 
     from discover_stream.codec.model import load_codec
@@ -234,44 +250,62 @@ def test_every_frame_once_in_order_as_in_a_sequential_run(story: Story, archive:
     codec, grounder = load_codec(), NanoGrounder.load()
     tasks = [load_task(name) for name in TASKS]
     keys = {task.name: task_key(task.name, task.label_set.version) for task in tasks}
-    for camera in CAMERAS:
-        with open_source(story.folder / f"{camera}.mkv", camera=camera, start_ns=START_NS) as source:
-            frames = list(source)
-        found = archive[camera]
-        assert [packet.seq for packet in found] == list(range(FRAMES_EACH))
-        for frame, packet in zip(frames, found, strict=True):
-            image = decode_jpeg(encode_jpeg(frame.image))
-            (regions,) = grounder.ground([image], [task.label_set for task in tasks])
-            alone = encode_frame(
-                codec, type(frame)(camera, frame.seq, frame.capture_ns, image), regions, keys, quality=QUALITY
-            )
-            assert (packet.capture_ns, packet.tasks, packet.coarse) == (alone.capture_ns, alone.tasks, alone.coarse)
-            decode_packet(codec, packet, camera=camera)
+    assert all([packet.seq for packet in archive[camera]] == list(range(FRAMES_EACH)) for camera in CAMERAS)
+    for frame, packet in zip(originals(story, STILL), archive[STILL], strict=True):
+        image = decode_jpeg(encode_jpeg(frame.image))
+        (regions,) = grounder.ground([image], [task.label_set for task in tasks])
+        alone = encode_frame(codec, Frame(STILL, frame.seq, frame.capture_ns, image), regions, keys, quality=QUALITY)
+        assert isinstance(packet, Packet)
+        assert (packet.capture_ns, packet.tasks, packet.coarse) == (alone.capture_ns, alone.tasks, alone.coarse)
+        decode_packet(codec, packet, camera=STILL)
     with open_log(f"sqlite:{story.folder}/log.db") as log:
         assert records(log, DEAD) == []
 
 
-def test_restarts_raise_the_incarnation_and_never_reuse_a_track(archive: dict[str, list[Packet]]) -> None:
+def test_a_stream_whose_encoder_was_killed_shows_every_frame(story: Story, archive: dict[str, list[AnyPacket]]) -> None:
+    with open_log(f"sqlite:{story.folder}/log.db") as log, closing(PlateShelf(log)) as shelf:
+        known = {record.key for record in records(log, PLATES)}
+        reader = CameraReader(STREAMED, lambda number: ())  # every plate comes with the packets
+        for frame, packet in zip(originals(story, STREAMED), archive[STREAMED], strict=True):
+            assert isinstance(packet, StreamPacket)
+            reading = reader.read(packet)
+            assert reading.absent == ()
+            assert reading.capture_ns == frame.capture_ns
+            image = reader.pictures.picture(packet.incarnation, packet.seq).image
+            assert np.abs(image.astype(float) - frame.image).mean() < 25, packet.seq
+            assert f"{STREAMED}/{packet.plate_id}" in known
+            assert shelf.fetch(STREAMED, packet.plate_id)
+    plates = [plate.plate_id for packet in archive[STREAMED] for plate in packet.plates]  # type: ignore[union-attr]
+    assert len(plates) == len(set(plates)) >= 3
+
+
+def test_restarts_raise_the_incarnation_and_never_reuse_a_track(
+    story: Story, archive: dict[str, list[AnyPacket]]
+) -> None:
+    assert archive[STREAMED][-1].incarnation >= 3
     for camera, packets in archive.items():
         incarnations = [packet.incarnation for packet in packets]
         assert incarnations == sorted(incarnations)
-        assert incarnations[-1] >= (3 if camera == "road-east" else 1)
+        assert set(incarnations[: story.first_life[camera]]) == {0}
+        assert 0 not in incarnations[story.first_life[camera] :]
         lives: dict[int, set[int]] = {}
+        reader = CameraReader(camera, lambda number: ())
         for packet in packets:
-            lives.setdefault(packet.incarnation, set()).update(region.track for region in packet.regions)
+            lives.setdefault(packet.incarnation, set()).update(r.track for r in reader.read(packet).regions)
         tracks = [track for ids in lives.values() for track in ids if track]
         assert len(tracks) == len(set(tracks))
 
 
 @pytest.mark.parametrize("task", TASKS)
 def test_a_late_subscriber_gets_each_packet_once_byte_for_byte(
-    story: Story, archive: dict[str, list[Packet]], task: str
+    story: Story, archive: dict[str, list[AnyPacket]], task: str
 ) -> None:
     with subscribe(task, log=f"sqlite:{story.folder}/log.db", timeout_s=0) as subscription:
         items = [item for item in subscription if isinstance(item, TaskFrame)]
     for camera in CAMERAS:
-        mine = [packet_bytes(item.packet) for item in items if item.camera == camera]
-        assert mine == [packet_bytes(route(packet, (task_key(task, 1),))) for packet in archive[camera]]
+        mine = [any_packet_bytes(item.packet) for item in items if item.camera == camera]
+        assert mine == [any_packet_bytes(route_any(packet, (task_key(task, 1),))) for packet in archive[camera]]
+    assert all(item.absent == () for item in items)
 
 
 def test_a_killed_subscriber_misses_nothing(story: Story) -> None:
@@ -296,7 +330,8 @@ def test_nobody_reads_an_ended_source_again_and_ctrl_c_ends_a_run(story: Story) 
         assert [count(log, topic, partition) for topic in topics for partition in range(4)] == before
 
 
-def test_a_pool_of_decoders_shows_what_one_process_shows(story: Story) -> None:
+@pytest.mark.parametrize("camera", CAMERAS)
+def test_a_pool_of_decoders_shows_what_one_process_shows(story: Story, camera: str) -> None:
     pictures = []
     for workers in (1, 2):
         config = story.folder / f"pool-{workers}.yaml"
@@ -306,7 +341,7 @@ def test_a_pool_of_decoders_shows_what_one_process_shows(story: Story) -> None:
             story.folder / f"pool-{workers}.txt",
             *(
                 "replay",
-                "road-east",
+                camera,
                 "--from",
                 "+2s",
                 "--to",
@@ -325,3 +360,16 @@ def test_a_pool_of_decoders_shows_what_one_process_shows(story: Story) -> None:
             pictures.append([frame.image for frame in source])
     assert len(pictures[0]) == 8
     assert all((one == other).all() for one, other in zip(*pictures, strict=True))
+
+
+def test_a_live_subscriber_may_be_decoded_on_the_pool(story: Story) -> None:
+    saved = []
+    for workers in (1, 2):
+        config, folder = story.folder / f"live-{workers}.yaml", story.folder / f"live-{workers}"
+        config.write_text((story.folder / "config.yaml").read_text() + f"pools: {{decode: {workers}}}\n")
+        options = ("--camera", STREAMED, "--from", "earliest", "--max", "6", "--save", str(folder), "-c", str(config))
+        with running(story.folder / f"live-{workers}.txt", "subscribe", "vehicles", *options) as subscriber:
+            assert subscriber.end() == 0, subscriber.said
+        saved.append({path.name: path.read_bytes() for path in (folder / STREAMED).iterdir()})
+    assert len(saved[0]) == 6
+    assert saved[0] == saved[1]

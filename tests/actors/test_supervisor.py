@@ -13,8 +13,9 @@ from actors.ingest import IngestReport
 from actors.log_view import TopicGone
 from actors.progress import Outage
 from actors.remote import Report
-from actors.supervisor import Supervisor, Watched, ending_of
-from discover_stream.config import load_config
+from actors.supervisor import Supervisor, Watched, encode_settings, ending_of
+from discover_stream.codec.mode_policy import ModeStatus
+from discover_stream.config import load_config, parse_config
 from discover_stream.types import InputError
 from topics.log import Fenced, LogError, MessageTooLarge, OffsetOutOfRange, UnknownTopic
 
@@ -113,3 +114,50 @@ def test_runs_that_did_nothing_are_forgotten() -> None:
     item.keep(Report(8, 2, 2, EncodeReport(frames=2)))
     assert [(report.pid, report.run) for report in item.reports.values()] == [(7, 1), (8, 1), (8, 2)]
     assert item.done == 7
+
+
+def test_cameras_are_encoded_as_configured(tmp_path) -> None:
+    (tmp_path / "one.png").touch()
+    config = parse_config(
+        f"""
+mode: auto
+critic: true
+quality: 3
+cameras:
+- {{name: a, source: "rtsp://x/1", fps: 5}}
+- {{name: b, source: clip.mp4, mode: still, quality: 7}}
+- {{name: c, source: clip.mp4, mode: stream, bitrate: 40.5}}
+- {{name: d, source: {tmp_path}}}
+- {{name: e, source: "file://{tmp_path}/one.png", mode: stream}}
+- {{name: f, source: {tmp_path}/one.png}}
+""",
+        "test",
+    )
+    settings = encode_settings(config)
+    found = {name: (s.mode, s.quality, s.bitrate, s.fps) for name, s in settings.cameras.items()}
+    assert found == {
+        "a": ("auto", 3, None, 5),
+        "b": ("still", 7, None, None),
+        "c": ("stream", 3, 40_500, None),
+        "d": ("still", 3, None, None),  # pictures need not follow each other
+        "e": ("stream", 3, None, None),
+        "f": ("still", 3, None, None),
+    }
+    assert settings.of("gone").mode == "auto"
+    assert settings.critic
+    assert not encode_settings(load_config()).critic
+
+
+def test_a_change_of_mode_is_told_once_with_its_reason(supervisor: Supervisor, told: list[str]) -> None:
+    item = encoder()
+    stream, still = ModeStatus("stream"), ModeStatus("still", "the camera is hand-held")
+    for status in (stream, stream, still, still, stream):
+        supervisor._tell_problems(item, Report(7, 1, 1, EncodeReport(frames=1, modes=(("gate", status),))))
+    assert told == [
+        "camera gate: still mode: the camera is hand-held; stream mode is tried again after a while",
+        "camera gate: stream mode",
+    ]
+    assert supervisor.modes == {"gate": stream}
+    wished = ModeStatus("stream", "the camera is hand-held")
+    supervisor._tell_problems(item, Report(7, 1, 1, EncodeReport(frames=1, modes=(("gate", wished),))))
+    assert told[-1].startswith("camera gate: the camera is hand-held; it is in stream mode as configured")

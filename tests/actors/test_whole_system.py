@@ -14,6 +14,7 @@ from actors.remote import Report
 from actors.route import Tally
 from actors.supervisor import Watched
 from actors.system import System, anchored_paths, backlog, camera_progress, catalogue_settings, task_progress
+from discover_stream.codec.mode_policy import ModeStatus
 from discover_stream.config import TaskConfig, parse_config
 from discover_stream.types import DiscoverError, InputError
 from topics.catalogue import ARCHIVE, FRAMES
@@ -64,10 +65,10 @@ def test_figures_of_a_task_outlive_the_processes_they_come_from() -> None:
 
 def test_what_is_known_of_a_camera() -> None:
     item = Watched("ingest-a-0", "ingest", None, plan=StagePlan("ingest", 0, "a"), health="running")
-    assert camera_progress(item).frames == 0
+    assert camera_progress(item, {}).frames == 0
     item.reports[1, 1] = Report(1, 1, 5, IngestReport(5, 5, 1, (("slow", 2),)))
     item.reports[2, 1] = Report(2, 1, 3, IngestReport(3, 8, 0, (("slow", 1), ("large", 1)), "cut"))
-    found = camera_progress(item)
+    found = camera_progress(item, {})
     assert (found.name, found.frames, found.gaps, found.problem) == ("a", 8, 1, "cut")
     assert found.dropped == {"slow": 3, "large": 1}
     assert item.done == 8
@@ -75,15 +76,18 @@ def test_what_is_known_of_a_camera() -> None:
     item.reports[3, 1] = Report(
         3, 1, 9, IngestReport(9, 17, 0, (("log unavailable", 4),), None, buffered=6, outage=away)
     )
-    found = camera_progress(item)
+    found = camera_progress(item, {})
     assert (found.buffered, found.outage) == (6, away)
     assert found.problem == "log unavailable since 1970-01-01T00:00:00Z, 6 frames buffered, 4 dropped: log x: locked"
     item.reports.popitem()
     item.error = "died"
     item.reports.popitem()
-    assert camera_progress(item).problem is None  # it runs again
+    assert camera_progress(item, {}).problem is None  # it runs again
     item.health = "failed"
-    assert camera_progress(item).problem == "died"
+    assert camera_progress(item, {}).problem == "died"
+    still = ModeStatus("still", "the camera is hand-held")
+    found = camera_progress(item, {"a": still, "b": ModeStatus("stream")})
+    assert (found.mode, found.mode_reason) == ("still", "the camera is hand-held")
 
 
 def test_partitions_with_work_left_are_known(log) -> None:

@@ -42,15 +42,16 @@ from discover_stream.app.demo_plan import (
 from discover_stream.app.demo_report import Timing, render_report
 from discover_stream.app.demo_run import packets_for
 from discover_stream.app.demo_show import Shown, make_report
+from discover_stream.codec.any_packet import parse_any
 from discover_stream.codec.packet import (
     Packet,
     PacketAtom,
     PacketRegion,
     packet_bytes,
     packet_size,
-    parse_packet,
     task_key,
 )
+from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.config import load_config, parse_config
 from discover_stream.decoding import DecodedFrame, packet_regions
 from discover_stream.semantics.labels import load_task
@@ -76,7 +77,10 @@ def packet(seq: int = 0, *, capture_ns: int = 0, size: tuple[int, int] = (64, 48
 
 
 def received(camera: str, *packets: Packet) -> list[Received]:
-    return [Received(camera, len(packet_bytes(item)), item) for item in packets]
+    return [
+        Received(camera, len(packet_bytes(item)), item, item.capture_ns, len(item.regions), item.width, item.height)
+        for item in packets
+    ]
 
 
 def picture(width: int, height: int, seed: int = 0) -> Image:
@@ -106,8 +110,10 @@ def test_rate_is_of_stream_time_and_adds_up_over_cameras() -> None:
 
 def test_duration_of_a_stream() -> None:
     assert stream_seconds([]) == 0
-    assert stream_seconds([packet()]) == 1
-    assert stream_seconds([packet(n, capture_ns=5 + n * SECOND // 4) for n in range(8)]) == pytest.approx(2)
+    assert stream_seconds(received("a", packet())) == 1
+    assert stream_seconds(
+        received("a", *(packet(n, capture_ns=5 + n * SECOND // 4) for n in range(8)))
+    ) == pytest.approx(2)
 
 
 def test_nothing_received_is_zero_and_not_an_error() -> None:
@@ -251,7 +257,11 @@ def test_on_brokers_the_demo_has_topics_of_its_own(tmp_path: Path) -> None:
 def test_the_demo_waits_for_what_each_task_is_sent() -> None:
     vehicles, others = load_task("vehicles"), load_task("pedestrians")
     key = task_key("vehicles", vehicles.label_set.version)
-    packets = [Received("a", 10, replace(packet(seq), tasks=(key,) if seq else ())) for seq in range(3)]
+    packets = [
+        item
+        for n in range(3)
+        for item in received("a", replace(packet(n), tasks=(key,) if n else (), regions=(), atoms=()))
+    ]
     assert packets_for(vehicles, packets) == 2
     assert packets_for(others, packets) == 0
 
@@ -353,9 +363,13 @@ def test_whole_demo_on_the_real_system(tmp_path: Path) -> None:
         sent = [record for record in read_all(log, task_topic("vehicles")) if record.value is not None]
     # Two frames of each camera; the report's figures are exactly those of the records in the task's topic.
     assert sorted(record.key for record in sent if record.key) == ["clip", "clip", "road-west", "road-west"]
-    line = task_figures("vehicles", [Received(r.key or "", len(v), parse_packet(v)) for r in sent if (v := r.value)])
-    assert re.search(rf"^\s*vehicles\s+4\s+{line.kbps:.1f}\s+{line.bpp:.3f}\s", ran.stdout, re.MULTILINE), ran.stdout
-    assert f"<td>{line.kbps:.1f}</td>" in files.report.read_text()
+    # Two frames, half a second apart, last a second.
+    kbps = sum(len(record.value or b"") for record in sent) * 8 / 1000
+    assert re.search(rf"^\s*vehicles\s+4\s+{kbps:.1f}\s", ran.stdout, re.MULTILINE), ran.stdout
+    assert all(isinstance(parse_any(record.value or b""), StreamPacket) for record in sent)
+    report = files.report.read_text()
+    assert f"<td>{kbps:.1f}</td>" in report
+    assert "stream mode" in report
     with open_source(str(files.film), camera="film") as film:
         assert len(list(film)) == 2
     with PIL.Image.open(files.sheet) as sheet:

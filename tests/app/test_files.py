@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import pytest
+from hand_held import hand_held
 from rich.console import Console
 
 from discover_stream import __version__
@@ -22,7 +24,10 @@ from discover_stream.codec.atoms import cell_grid, cells_of
 from discover_stream.codec.container import DsvReader
 from discover_stream.codec.latent import decode_atom_mask
 from discover_stream.codec.packet import packet_bytes, packet_size, parse_packet
+from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.types import InputError
+from discover_stream.video.sink import open_sink
+from discover_stream.video.source import open_source
 
 PARTS = ("container", "header", "side_information", "coarse", "atoms", "framing", "plates")
 TASKS = ("vehicles", "pedestrians", "trams")
@@ -194,14 +199,14 @@ assert not heavy, heavy
 def test_a_simulated_road_goes_through_all_commands(discover: Any, read_pictures: Any, tmp_path: Path) -> None:
     path = tmp_path / "new" / "s.dsv"
     uri = "sim://road?width=160&height=96&fps=10&seconds=0.4&seed=3"
-    told = discover("encode", uri, "-o", path, "--quality", 2)
+    told = discover("encode", uri, "-o", path, "--quality", 2, "--mode", "still")
     assert "4 frames" in told
     report = json.loads(discover("inspect", path, "--json"))
     assert (report["camera"], report["frames"], report["quality"]) == ("road", 4, 2)
     assert set(report["tasks"]) == BUILTIN | {"all"}
     assert report["tasks"]["all"]["bytes"] == path.stat().st_size
     first = path.read_bytes()
-    discover("encode", uri, "-o", path, "--quality", 2)
+    discover("encode", uri, "-o", path, "--quality", 2, "--mode", "still")
     assert path.read_bytes() == first, "the same input and options have to give the same bytes"
     discover("encode", uri, "-o", path, "--task", "vehicles", "--fps", 5, "--camera", "B 7")
     report = json.loads(discover("inspect", path, "--json"))
@@ -210,6 +215,42 @@ def test_a_simulated_road_goes_through_all_commands(discover: Any, read_pictures
     assert set(report["tasks"]) == {"vehicles", "all"}
     discover("decode", path, "-o", tmp_path / "s.mp4")
     assert [picture.shape for picture in read_pictures(tmp_path / "s.mp4")] == [(96, 160, 3)] * 2
+
+
+def test_a_fixed_camera_is_coded_in_stream_mode(discover: Any, read_pictures: Any, tmp_path: Path) -> None:
+    uri = "sim://road?width=160&height=96&fps=10&seconds=1.2&seed=3"
+    told = discover("encode", uri, "-o", tmp_path / "s.dsv", "--quality", 6)
+    assert "note" not in told
+    assert all(isinstance(packet, StreamPacket) for packet in packets_of(tmp_path / "s.dsv"))
+    whole = json.loads(discover("inspect", tmp_path / "s.dsv", "--json"))
+    assert whole["tasks"]["all"]["stream"]["records"]["packets"] == 12
+    assert whole["duration_s"] == pytest.approx(1.2)
+    discover("encode", uri, "-o", tmp_path / "slow.dsv", "--quality", 6, "--bitrate", 8)
+    slow = json.loads(discover("inspect", tmp_path / "slow.dsv", "--json"))
+    atoms = [share["tasks"]["all"]["parts"]["atoms"] for share in (whole, slow)]
+    assert atoms[1] < 0.9 * atoms[0]
+    discover("encode", uri, "-o", tmp_path / "still.dsv", "--quality", 6, "--mode", "still")
+    assert not any(isinstance(packet, StreamPacket) for packet in packets_of(tmp_path / "still.dsv"))
+    discover("decode", tmp_path / "s.dsv", "-o", tmp_path / "s.mkv")
+    with open_source(uri, camera="x") as source:
+        for frame, shown in zip(source, read_pictures(tmp_path / "s.mkv"), strict=True):
+            assert np.abs(frame.image.astype(float) - shown).mean() < 12
+
+
+def test_a_moving_camera_is_coded_in_still_mode_and_that_is_said(discover: Any, tmp_path: Path) -> None:
+    with open_sink(tmp_path / "hand.mkv", fps=10) as sink:
+        for seq in range(30):
+            sink.write(hand_held(seq, 160, 96))
+    told = discover("encode", tmp_path / "hand.mkv", "-o", tmp_path / "s.dsv", "--quality", 2, "--task", "vehicles")
+    modes = [isinstance(packet, StreamPacket) for packet in packets_of(tmp_path / "s.dsv")]
+    begun = modes.index(False)
+    assert 0 < begun < 30
+    assert modes == [True] * begun + [False] * (30 - begun)
+    assert re.search(rf"note: seq {begun}: still mode, (the camera is hand-held|\d+ new scenes)", told)
+    discover("inspect", tmp_path / "s.dsv", "--frames")
+    discover("extract", tmp_path / "s.dsv", "--task", "vehicles", "-o", tmp_path / "v.dsv")
+    discover("decode", tmp_path / "v.dsv", "-o", tmp_path / "v")
+    assert len(list((tmp_path / "v").iterdir())) == 30
 
 
 def test_a_task_file_names_a_task_of_its_own(discover: Any, tmp_path: Path) -> None:
@@ -265,7 +306,7 @@ def test_a_folder_of_pictures(discover: Any, tmp_path: Path) -> None:
 
 def test_a_real_clip(shared: Path, discover: Any, read_pictures: Any, tmp_path: Path) -> None:
     clip, path = shared / "video" / "suburb.mp4", tmp_path / "suburb.dsv"
-    discover("encode", clip, "-o", path, "--fps", 0.1, "--quality", 3)
+    discover("encode", clip, "-o", path, "--fps", 0.1, "--quality", 3, "--mode", "still")
     report = json.loads(discover("inspect", path, "--json"))
     assert (report["camera"], report["width"], report["height"]) == ("suburb", 640, 352)
     assert report["frames"] == 4

@@ -21,7 +21,7 @@ from deploy.kafka.broker import Broker, take_free_port
 from deploy.kafka.certificates import Authority
 from deploy.kafka.settings import Security
 from discover_stream.app.demo_log import borrowed, remove_topics
-from discover_stream.codec.packet import parse_packet
+from discover_stream.codec.any_packet import parse_any
 from discover_stream.config import load_config
 from discover_stream.video.sink import open_sink
 from discover_stream.video.source import open_source
@@ -202,7 +202,7 @@ class Story:
 
 def numbers(url: str, topic: str) -> list[int]:
     with open_log(url) as log:
-        return [parse_packet(record.value or b"", camera="gate").seq for record in read_all(log, topic)]
+        return [parse_any(record.value or b"", camera="gate").seq for record in read_all(log, topic)]
 
 
 @pytest.fixture(scope="module")

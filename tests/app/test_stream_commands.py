@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from stream_film import FRAMES, capture_ns, painted_film, seen
 
 from actors.system import catalogue_settings
-from discover_stream.codec.any_packet import any_packet_bytes, route_any
+from discover_stream.codec.any_packet import any_packet_bytes, regions_only, route_any
 from discover_stream.codec.packet import task_key
 from discover_stream.config import load_config
 from discover_stream.types import LabelSet, Task
@@ -34,8 +36,11 @@ cameras:
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return record(tmp_path_factory.mktemp("film"))
+
+
+def record(folder: Path) -> Path:
     """A configuration whose log holds the film: its archive, its plates, and what the router sent."""
-    folder = tmp_path_factory.mktemp("film")
     path = folder / "config.yaml"
     path.write_text(CONFIG.format(folder=folder))
     config = load_config(path)
@@ -107,3 +112,29 @@ def test_subscribe_tells_what_is_missing(tmp_path: Path, discover: Any) -> None:
     lack = {"what": "plate", "name": 1}
     assert all(lack in json.loads(line)["absent"] for line in discover(*begin, "--json").splitlines())
     assert "earlier packets" in second
+
+
+def test_replay_tells_what_the_archive_has_lost(tmp_path: Path, discover: Any, read_pictures: Any) -> None:
+    path = record(tmp_path)
+    assert "note" not in discover("replay", "gate", "-c", path, "-o", tmp_path / "whole.mkv")
+    with SqliteLog(load_config(path).log.path) as log:
+        log.trim(ARCHIVE, partition_for("gate", 4), 2)  # the keys of car and bus
+    out = discover("replay", "gate", "-c", path, "-o", tmp_path / "cut.mkv")
+    lost = FRAMES - 2
+    assert f"{lost} frames" in out
+    assert re.search(rf"note: {lost} frames from \S+ on are not whole: the archive has not all", out)
+    pictures = read_pictures(tmp_path / "cut.mkv")
+    assert len(pictures) == lost
+    assert pictures[0][2, 60].mean() == pytest.approx(60, abs=8)  # the plate is in its own topic
+
+
+@pytest.mark.parametrize("task", ["all", FIRST])
+def test_replay_leaves_out_frames_of_regions_only(tmp_path: Path, discover: Any, task: str) -> None:
+    path = record(tmp_path)
+    with SqliteLog(load_config(path).log.path) as log:
+        for seq in (9, 10):
+            bare = regions_only(dataclasses.replace(FILM[8], seq=seq, base=seq - 1, drift=0))
+            log.append(ARCHIVE, "gate", any_packet_bytes(bare), partition=partition_for("gate", 4))
+    out = discover("replay", "gate", "-c", path, "-o", tmp_path / "r.mkv", "--task", task)
+    assert f"{FRAMES} frames" in out
+    assert f"2 frames are left out, task {task} was delivered as regions only then" in out

@@ -14,7 +14,8 @@ import pytest
 from chat_server import GOOD_LABELS, KEY, ChatServer, labelled
 
 from actors.task_switch import active_by_partition
-from discover_stream.codec.packet import parse_packet, task_key
+from discover_stream.codec.any_packet import parse_any
+from discover_stream.codec.packet import task_key
 from topics.catalogue import ARCHIVE, task_topic
 from topics.log import Record
 from topics.sqlite import SqliteLog
@@ -64,17 +65,17 @@ def test_a_new_task_gets_packets_and_nothing_is_restarted(tmp_path: Path, monkey
             assert adding.wait(120) == 0, (tmp_path / "task.txt").read_text()
             wait_for(running, tmp_path, lambda: packets(log, vans))
             first = packets(log, vans)[0]
-            packet = parse_packet(first.value or b"", camera="gate")
+            packet = parse_any(first.value or b"", camera="gate")
             assert packet.tasks == (task_key("vans", 1),)
             assert not packet.regions_only
 
             assert program(tmp_path, "task", "add", "vans", "--regions-only", "--tags").wait(120) == 0
-            wait_for(running, tmp_path, lambda: parse_packet(packets(log, vans)[-1].value or b"").regions_only)
+            wait_for(running, tmp_path, lambda: parse_any(packets(log, vans)[-1].value or b"").regions_only)
             told = r"  vans \d+\.\d kbit/s \(regions only\)$"
             wait_for(running, tmp_path, lambda: re.search(told, (tmp_path / "run.txt").read_text(), re.MULTILINE))
 
             assert program(tmp_path, "task", "remove", "vans").wait(120) == 0
-            wait_for(running, tmp_path, lambda: parse_packet(packets(log, ARCHIVE)[-1].value or b"").tasks == other)
+            wait_for(running, tmp_path, lambda: parse_any(packets(log, ARCHIVE)[-1].value or b"").tasks == other)
         finally:
             running.send_signal(signal.SIGINT)
             assert running.wait(120) == 0

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discover_stream.evaluation.boxes import Detection
-from discover_stream.evaluation.faithfulness import Rules, cell_share, inventions, judge_frame, summarise
+from discover_stream.evaluation.faithfulness import Rules, inventions, judge_frame, summarise
+from discover_stream.generation.invention import cell_share
 from discover_stream.types import Box, InputError, Provenance
 
 MAP = np.full((5, 10), Provenance.GENERATED, np.uint8)

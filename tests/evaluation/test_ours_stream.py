@@ -54,3 +54,12 @@ def test_pictures_that_are_no_clip_are_refused() -> None:
     system = build_system(SystemSpec.of("ours-stream"))
     with pytest.raises(InputError, match="still mode"):
         system.encode(dataclasses.replace(clip(), fps=0.0))
+
+
+def test_a_critic_is_a_setting_and_named() -> None:
+    with_one, without = (build_system(SystemSpec.parse(text)) for text in ("ours-stream:critic=1", "ours-stream"))
+    assert isinstance(with_one, OursStream)
+    assert isinstance(without, OursStream)
+    assert with_one.critic is not None
+    assert without.critic is None
+    assert with_one.name != without.name
