@@ -1,6 +1,7 @@
 """How long the generative decoder takes, from latents to pixels: whole pictures, and only what is active in them.
 
     python -m benchmarks.decode [--model nano|sd21] [--sizes 360 720 1080] [--steps 1 4 8 50] [--threads 2] [--rounds 5]
+        [--seed 3]
 
 Pictures are frames of a simulated street; active are the cells that its moving objects touch, and what surrounds them
 is the last picture. Rows, per size and number of steps:
@@ -86,10 +87,10 @@ def stable(folder: Path) -> Renderer:
     return dataclasses.replace(renderer, generator=ControlGenerator(moved))
 
 
-def street(renderer: Renderer, height: int) -> list[RenderJob]:
+def street(renderer: Renderer, height: int, seed: int) -> list[RenderJob]:
     """Frames of a street: what its VAE makes of them, all received, and what moves in them active."""
     width = WIDTHS[height]
-    camera = SimulatedCamera("street", seed=3, width=width, height=height)
+    camera = SimulatedCamera("street", seed=seed, width=width, height=height)
     rows, columns = -(-height // CELL), -(-width // CELL)
     jobs, last = [], None
     for seq in range(FIRST, FIRST + APART * FRAMES, APART):
@@ -186,6 +187,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="*", default=[1, 4, 8, 50])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=3, help="of the street: how much of it moves differs")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     with TemporaryDirectory() as folder:
@@ -211,7 +213,7 @@ def main() -> None:
     )
     print("| " + " | ".join(titles) + " |\n" + "|---" * len(titles) + "|")
     for height in given.sizes:
-        jobs = street(renderer, height)
+        jobs = street(renderer, height, given.seed)
         for steps in given.steps:
             print("| " + " | ".join(row(renderer, jobs, steps, given.rounds)) + " |", flush=True)
     print(f"\nload at the end {os.getloadavg()}")
