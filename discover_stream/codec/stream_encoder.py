@@ -200,7 +200,7 @@ class StreamEncoder:
         if not records:  # no plate takes anything in: this is no fixed camera
             for live in self._lives.values():
                 live.parked = False
-        elif not records[0].parent or records[0].tone is not None:
+        elif not records[0].parent or records[-1].tone is not None:
             self._normal = frame.image  # such a plate is in the frame's own light
         scene = self._plates.decision.action == PlateAction.WHOLE and self._seq >= 0 and seen.differing > 0.6
         return records, scene
@@ -223,10 +223,12 @@ class StreamEncoder:
                 elif live.on_plate:
                     lost.append(gone.pixels)
                 continue
-            hidden = hidden_by([], sight.box, seen.image.shape)
+            others = [other.box for name, other in sights.items() if name != track]
+            hidden = hidden_by(others, sight.box, seen.image.shape)
             if live.on_plate and leaves_plate(plate_error(scene, sight.box, hidden), live.sent_error, rules):
                 released.append(live.box.pixels)
-                live.on_plate = False
+                # It has to stand for as long as any other before it is taken in again: no going to and fro.
+                live.on_plate, live.moved_time = False, frame.capture_ns / 1e9
                 moving.append(sight.box.pixels)
             elif live.sprite is not None and frame.capture_ns / 1e9 - live.moved_time >= rules.park_s:
                 parked.append(sight.box.pixels)

@@ -21,7 +21,7 @@ from discover_stream.codec.background import (
     filled,
 )
 from discover_stream.codec.composing import PlatePicture
-from discover_stream.codec.plate_light import Light
+from discover_stream.codec.plate_light import Light, measure_light
 from discover_stream.codec.plate_pictures import plate_picture
 from discover_stream.codec.plate_policy import (
     PlateAction,
@@ -179,27 +179,32 @@ class PlateMaker:
             stale = soon
             if rests(view, self._rules):
                 stale, self._rested = seen.stale, time
-            due = released | stale
+            due, lit = released | stale, tuple[Plate, ...]()
             if action == PlateAction.GATHER:
-                due |= self._back_to_base()
+                changed, lit = self._back_to_base()
+                due |= changed
             elif self._since_base is not None:
                 self._since_base |= due
             fine = parked | (due & ~released & cells_of(demand.shown, width, height, AROUND))
-            return self._cells(seen, demand, (due, open_), fine, quantizer)
+            return (*lit, *self._cells(seen, demand, (due, open_), fine, quantizer))
         self._rested = time
         return self._whole(frame, seen, demand, quantizer, self._differing_since is not None)
 
     def _gathered(self) -> int | None:
-        """How many cells changed since the last whole plate; None where light or place did, or it is too long ago."""
+        """How many cells changed since the last whole plate; None where that is too long ago, or it moved."""
         if self._since_base is None or self._next - self._base_id > MAX_HELD_PLATES - 4:
             return None
         return int(self._since_base.sum())
 
-    def _back_to_base(self) -> CellMask:
-        """Build on the last whole plate again; the cells that changed since."""
+    def _back_to_base(self) -> tuple[CellMask, tuple[Plate, ...]]:
+        """Build on the last whole plate again: the cells that changed since, and the record that gives it the light."""
+        assert self._picture is not None
+        assert self._base is not None
         assert self._since_base is not None
+        light, _ = measure_light(self._picture.image, self._base.image, ~self._since_base)
         self._picture, self._top, self._depth = self._base, self._base_id, 0
-        return self._since_base
+        tone = light.tone()
+        return self._since_base, () if tone is None else (self._child(tone=tone),)
 
     def _whole(self, frame: Frame, seen: Seen, demand: Demand, quantizer: int, scene: bool) -> tuple[Plate, ...]:
         background = self._background.picture
@@ -318,7 +323,6 @@ class PlateMaker:
         if tone is None:
             return None
         self._background.relight(Light.of(tone))
-        self._since_base = None
         return self._child(tone=tone)
 
     def _warped(self, frame: Frame) -> Plate:

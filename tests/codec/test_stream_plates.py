@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from street import BLUE, SIZE, frame, picture, road
 
+from discover_stream.codec.composing import PlatePicture
 from discover_stream.codec.plate_pictures import plate_picture
 from discover_stream.codec.plate_policy import PlateAction, PlateRules
 from discover_stream.codec.plates import Plate
@@ -135,7 +136,7 @@ def test_cells_in_which_nothing_moves_wait() -> None:
 def test_a_full_chain_begins_again_on_its_whole_plate() -> None:
     maker = PlateMaker(100_000, rules=PlateRules(chain=2))
     held: dict[int, Image] = {}
-    pictures = {}
+    pictures: dict[int, PlatePicture] = {}
     actions = []
     for seq in range(24):
         box = Box(50 + 20 * (seq // 6), 40, 50 + 20 * (seq // 6) + SIZE[0], 40 + SIZE[1])
@@ -149,6 +150,22 @@ def test_a_full_chain_begins_again_on_its_whole_plate() -> None:
     assert (1, 1) in gathered
     assert all(depth <= 3 for _, _, depth in actions), "a change may be two records"
     assert [action for action, _, _ in actions].count(PlateAction.WHOLE) == 1
+
+
+def test_a_chain_that_begins_again_keeps_the_light() -> None:
+    maker = PlateMaker(100_000, rules=PlateRules(chain=3))
+    pictures: dict[int, PlatePicture] = {}
+    gathered = False
+    for seq in range(60):
+        light = -14.0 if seq >= 12 else 0.0
+        box = Box(20 + 12 * (seq // 15), 40, 20 + 12 * (seq // 15) + SIZE[0], 40 + SIZE[1])
+        image = picture({1: (BLUE, box.x0, box.y0)}, light)
+        for record in step(maker, seq, image, Demand(parked=(box,)) if seq and seq % 15 == 0 else Demand()):
+            pictures[record.plate_id] = plate_picture(record, pictures[record.parent] if record.parent else None)
+            gathered |= maker.decision.action == PlateAction.GATHER and record.tone is not None
+        assert np.array_equal(pictures[maker.plate_id].image, maker.picture.image)
+    assert gathered
+    assert apart(maker.picture.image, picture({1: (BLUE, box.x0, box.y0)}, light), Box(0, 0, 160, 96)) < 9
 
 
 def test_what_follows_one_that_leaves_hides_the_street_only_until_it_has_passed() -> None:
