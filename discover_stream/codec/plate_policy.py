@@ -113,6 +113,7 @@ class PlateView:
         time: of the frame.
         changed: time of the last change of any kind; None without a plate.
         rested: time of the last change of cells in which nothing moves, or of the whole plate.
+        mended: time of the last change of other cells that have changed, or of the whole plate.
         depth: of the plate in its chain.
         cells: of the picture.
         ghosts: cells in which the background differs from the plate by `PlateRules.ghost`, and objects move.
@@ -143,6 +144,7 @@ class PlateView:
     wholes: tuple[float, ...] = ()
     asked: bool = False
     rested: float = 0.0
+    mended: float = 0.0
     gathered: int | None = None
 
 
@@ -195,7 +197,7 @@ def _partial(view: PlateView, since: float, rules: PlateRules) -> PlateDecision:
             return PlateDecision(PlateAction.WARP, f"the camera was nudged by {math.hypot(*shift):.1f} pixels")
         if view.tone >= rules.tone and since >= rules.tone_pause:
             return PlateDecision(PlateAction.TONE, f"the light changed by {view.tone:.0f} grey levels")
-    old = view.stale if since >= (rules.haunted if view.ghosts else rules.pause) else 0
+    old = view.stale if waited(view, rules) else 0
     old += view.far if rests(view, rules) else 0
     if not old and not view.released:
         return PlateDecision(PlateAction.KEEP, "the plate holds")
@@ -221,6 +223,12 @@ def within_budget(quantizer: int, fine: int, bits_per_pixel: float, rules: Plate
         return quantizer
     steps = math.ceil(math.log(bits_per_pixel / rules.budget) / STEP)
     return max(quantizer, min(quantizer + steps, fine + rules.most, rules.coarsest))
+
+
+def waited(view: PlateView, rules: PlateRules) -> bool:
+    """Whether cells that have changed where objects move, or visibly, are due."""
+    assert view.changed is not None
+    return view.time - view.mended >= (rules.haunted if view.ghosts else rules.pause)
 
 
 def rests(view: PlateView, rules: PlateRules) -> bool:

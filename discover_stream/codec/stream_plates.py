@@ -32,6 +32,7 @@ from discover_stream.codec.plate_policy import (
     decide_plate,
     nudged,
     rests,
+    waited,
     within_budget,
 )
 from discover_stream.codec.plates import Clock, Plate, PlateCoding, Warp
@@ -90,7 +91,8 @@ class PlateMaker:
         self._base: PlatePicture | None = None
         self._base_id = self._top = 0
         self._since_base: CellMask | None = None
-        self._depth, self._changed, self._rested = 0, 0.0, 0.0
+        self._depth = 0
+        self._changed = self._rested = self._mended = 0.0
         self._clock: Clock | None = None
         self._differing_since: float | None = None
         self._wholes: tuple[float, ...] = ()
@@ -162,6 +164,7 @@ class PlateMaker:
             self._wholes,
             demand.whole,
             self._rested,
+            self._mended,
             self._gathered(),
         )
         self.decision = decide_plate(view, self._rules)
@@ -176,7 +179,9 @@ class PlateMaker:
         if action == PlateAction.WARP:
             return (self._warped(frame),)
         if action in (PlateAction.CELLS, PlateAction.GATHER, PlateAction.TONE):
-            stale = soon
+            stale = np.zeros_like(soon)
+            if waited(view, self._rules):
+                stale, self._mended = soon, time
             if rests(view, self._rules):
                 stale, self._rested = seen.stale, time
             due, lit = released | stale, tuple[Plate, ...]()
@@ -187,7 +192,7 @@ class PlateMaker:
                 self._since_base |= due
             fine = parked | (due & ~released & cells_of(demand.shown, width, height, AROUND))
             return (*lit, *self._cells(seen, demand, (due, open_), fine, quantizer))
-        self._rested = time
+        self._rested = self._mended = time
         return self._whole(frame, seen, demand, quantizer, self._differing_since is not None)
 
     def _gathered(self) -> int | None:

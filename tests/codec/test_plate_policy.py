@@ -50,7 +50,7 @@ def test_changed_cells_are_sent_and_many_as_a_whole_plate(stale: int, expected: 
 
 
 def test_changed_cells_wait_but_what_leaves_does_not() -> None:
-    soon = replace(GOOD, changed=GOOD.time - RULES.pause / 2)
+    soon = replace(GOOD, changed=GOOD.time - RULES.pause / 2, mended=GOOD.time - RULES.pause / 2)
     assert action(replace(soon, stale=700)) == PlateAction.KEEP
     assert action(replace(soon, released=4)) == PlateAction.CELLS
     assert action(replace(soon, stale=700, released=4)) == PlateAction.CELLS
@@ -109,7 +109,8 @@ def test_a_hand_held_camera_is_told_from_a_push() -> None:
 
 def test_ghosts_hurry_and_what_nobody_looks_at_waits() -> None:
     def due(since: float, **cells: int) -> bool:
-        view = replace(GOOD, changed=GOOD.time - since, rested=GOOD.time - since, **cells)
+        when = GOOD.time - since
+        view = replace(GOOD, changed=when, rested=when, mended=when, **cells)
         return action(view) == PlateAction.CELLS
 
     assert [due(RULES.haunted, **cells) for cells in ({"stale": 2, "ghosts": 2}, {"stale": 2}, {"far": 2})] == [
