@@ -203,7 +203,7 @@ def test_a_running_system_killed_at_each_point_of_each_stage(
     entries += ["encode:after_read:3", "encode:after_ask:7", "encode:after_process:5", "encode:after_process:6"]
     entries += ["encode:after_send:2", "encode:before_commit:6", "encode:after_commit:5"]
     clips = {name: str(tmp_path / f"{name}.mkv") for name in CAMERAS}
-    endings = run(Job(url, [*CAMERAS, "encode", "route"], str(tmp_path), 2, clips), marks, entries)
+    endings = run(Job(url, [*CAMERAS, "encode", "route"], str(tmp_path), clips=clips), marks, entries)
     assert sorted(mark.name for mark in marks.iterdir()) == sorted(entries)
     assert {stage: len(lives) - 1 for stage, lives in endings.items()} == {
         "gate": 5,
