@@ -65,6 +65,7 @@ class Seen:
         image: the frame in the light of the plate.
         light: how its own light differs from that.
         tone: mean difference, in grey levels, between the two.
+        apart: (rows, columns), the mean blurred difference of each cell between `image` and the plate.
         differing: share of the free cells that differ from the plate.
         stale: (rows, columns), cells in which the background differs from the plate.
         ghosts: those of them in which it differs so much that something seems to be there that is not.
@@ -76,6 +77,7 @@ class Seen:
     image: Image
     light: Light
     tone: float
+    apart: Soft
     differing: float
     stale: CellMask
     ghosts: CellMask
@@ -150,7 +152,7 @@ class Background:
         stale = _grown(apart > self._rules.drift, apart > self._rules.drift / 2) & _free_cells(~self._known)
         stale = (stale | changed) & free
         ghosts = stale & (apart > self._rules.ghost)
-        return Seen(normal, light, tone, differing, stale, ghosts, still, self._near(covered, time), look)
+        return Seen(normal, light, tone, now, differing, stale, ghosts, still, self._near(covered, time), look)
 
     def _near(self, covered: Mask, time: float) -> CellMask:
         """The cells beside which something moved lately, or that it moved in."""

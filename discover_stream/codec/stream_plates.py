@@ -15,7 +15,6 @@ from discover_stream.codec.background import (
     Mask,
     Seen,
     boxes_mask,
-    cell_difference,
     cells_of,
     cells_touched,
     filled,
@@ -255,13 +254,12 @@ class PlateMaker:
         if self._owed is None:
             self._owed = np.zeros((height, width), dtype=bool)
         self._owed |= boxes_mask(demand.released, width, height, SHADOW)
-        free = ~cells_of(demand.moving, width, height, NEAR)
-        lost = cells_of(demand.lost, width, height, NEAR) & seen.still
-        apart = cell_difference(seen.image, self._picture.image)
-        owed = cells_touched(self._owed)
         if time - self._changed < self._rules.opened - 1e-9:
             return nothing
-        differs = (lost & (apart > self._rules.drift)) | (owed & (apart > self._rules.drift / 2))
+        free = ~cells_of(demand.moving, width, height, NEAR)
+        lost = cells_of(demand.lost, width, height, NEAR) & seen.still
+        owed = cells_touched(self._owed)
+        differs = (lost & (seen.apart > self._rules.drift)) | (owed & (seen.apart > self._rules.drift / 2))
         opened: CellMask = free & differs
         self._owed &= ~_pixels(owed & free, seen.image.shape)[..., 0]
         return opened
