@@ -109,6 +109,9 @@ class JointStage(Texted):
         default=((192, 6), (128, 12), (64, 40)), min_length=1, title="Sides of crops and how many a step, in turn"
     )
     examples: int = Field(default=2500, ge=1, le=10**7, title="Crops with references, computed once")
+    kinds: tuple[Share, Share, Share] = Field(
+        default=(0.35, 0.35, 0.3), title="With references: shares of still parts, of keys on a plate, of refreshes"
+    )
     picture_every: int = Field(default=2, ge=1, le=1000, title="Decode a picture in every so many steps")
     tags: bool = Field(default=True, title="Show tags to the prior; false: always none")
 
@@ -117,6 +120,8 @@ class JointStage(Texted):
         largest = max(side for side, _ in self.sizes)
         if self.references and largest > PAIRS_SIDE:
             raise ValueError(f"crops with references have {PAIRS_SIDE} pixels a side at most; make 'sizes' smaller")
+        if not sum(self.kinds):
+            raise ValueError("'kinds' are all zero; give at least one of still parts, keys and refreshes a share")
         return self
 
     @property

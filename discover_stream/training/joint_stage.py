@@ -138,7 +138,8 @@ def source_of(job: Job, stage: JointStage, vae: Autoencoder) -> Source:
     """Where a stage's examples come from; the autoencoder is on the CPU, and goes to the run's device."""
     look = stage.weights.need_prior and stage.tags
     if stage.references:
-        bank = PairBank(load_scenes(job.pictures), vae, stage.examples, seed=stage.seed + job.compute.rank)
+        seed = stage.seed + job.compute.rank
+        bank = PairBank(load_scenes(job.pictures), vae, stage.examples, seed, stage.kinds)
         source: Source = BankSource(bank, stage.masks, np.random.default_rng(stage.seed), job.compute, look=look)
         vae.to(job.compute.device)
         return source

@@ -9,6 +9,7 @@ is the plate, a soft ellipse of another the object.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,6 +33,7 @@ PLATE_FRAMES = 41
 MOVING = 20.0
 """Blurred difference to the plate, in grey levels, from which on a pixel belongs to an object."""
 KIND_SHARES = (0.35, 0.35, 0.30)
+"""How often each kind is drawn, unless a configuration says otherwise."""
 
 SMALL_OBJECT, LARGE_OBJECT = 48, 200
 """Shorter sides of objects, in pixels, below which atoms are sampled finer, and above which coarser."""
@@ -158,15 +160,15 @@ class Example:
 
 
 class ExampleMaker:
-    """Draws examples; the same seed gives the same ones."""
+    """Draws examples; the same seed gives the same ones. `shares` says how often each kind is drawn."""
 
-    def __init__(self, sources: Sources, seed: int) -> None:
-        self._sources = sources
+    def __init__(self, sources: Sources, seed: int, shares: Sequence[float] = KIND_SHARES) -> None:
+        self._sources, self._shares = sources, np.asarray(shares) / sum(shares)
         self._random = np.random.default_rng(seed)
 
     def one(self) -> Example:
         """An example of a random kind."""
-        kind = int(self._random.choice(3, p=KIND_SHARES))
+        kind = int(self._random.choice(3, p=self._shares))
         if kind != STILL:
             made = self._pasted() if kind == KEY and self._random.random() < 0.4 else self._moving(kind)
             if made is not None:
@@ -247,8 +249,10 @@ class PairBank:
     `texts` are the tags of each, or none; who needs them fills them in.
     """
 
-    def __init__(self, sources: Sources, vae: Autoencoder, count: int, seed: int) -> None:
-        maker = ExampleMaker(sources, seed)
+    def __init__(
+        self, sources: Sources, vae: Autoencoder, count: int, seed: int, shares: Sequence[float] = KIND_SHARES
+    ) -> None:
+        maker = ExampleMaker(sources, seed, shares)
         side = CROP // 8
         self.texts: list[str] = []
         self.pictures = torch.empty(count, 3, CROP, CROP, dtype=torch.uint8)

@@ -108,6 +108,15 @@ def test_the_same_seed_draws_the_same_examples(sources: Sources) -> None:
         assert np.array_equal(a.mask, b.mask)
 
 
+def test_kinds_are_drawn_by_their_shares(sources: Sources) -> None:
+    stills = ExampleMaker(sources, seed=3, shares=(1, 0, 0))
+    assert {stills.one().kind for _ in range(10)} == {STILL}
+    keys = ExampleMaker(sources, seed=3, shares=(0, 0.5, 0))
+    kinds = [keys.one().kind for _ in range(30)]
+    assert REFRESH not in kinds
+    assert kinds.count(KEY) > kinds.count(STILL)  # a draw that meets nothing that moves gives a part of a still
+
+
 def test_batches_are_cut_around_sent_cells_and_aligned(sources: Sources) -> None:
     torch.manual_seed(0)
     bank = PairBank(sources, build_vae(), 12, seed=2)
