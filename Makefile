@@ -1,7 +1,7 @@
 # Two commands on a fresh machine with Python 3.11 or 3.12 and GNU make:
 #
 #   make demo [VIDEO=clip.mp4] [ARGS="--seconds 4"]   set up, then show the main job, from camera to pictures
-#   make test [PYTEST="-k router"]                    set up, then check style, types, layers and behaviour
+#   make test [PYTEST="-k router"] [WORKERS=3]        set up, then check style, types, layers and behaviour
 #
 # Others: kafka [NODES=3] [PORT=9092] (a real Kafka on this machine; docs/kafka.md), kafka-stop,
 # chaos [LOG=sqlite] [NODES=3] [ARGS="--kills 40"] (a running system under random kills),
@@ -22,6 +22,7 @@ PYTHON ?=
 VIDEO ?=
 ARGS ?=
 PYTEST ?=
+WORKERS ?= 3
 NODES ?= 1
 PORT ?= 9092
 LOG ?= kafka
@@ -39,8 +40,10 @@ help:
 demo: $(VENV)/.ready
 	@$(BIN)/discover demo $(if $(VIDEO),--video "$(VIDEO)") $(ARGS)
 
+# Many tests wait for processes and brokers, so three workers keep two cores busy. Each file stays whole: its tests
+# share what its fixtures started. WORKERS=0 runs everything in one process.
 test: lint types
-	@$(BIN)/pytest $(PYTEST)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile $(PYTEST)
 
 kafka: $(VENV)/.ready
 	@$(BIN)/python -m deploy.kafka.broker up --nodes $(NODES) --port $(PORT)
