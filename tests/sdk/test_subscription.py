@@ -97,6 +97,47 @@ def test_one_camera_alone(log: SqliteLog) -> None:
         assert got(subscription) == [("gate", seq) for seq in range(3)]
 
 
+def test_positions_kept_elsewhere_go_on_there(log: SqliteLog) -> None:
+    send(log, "gate", 0, 1, 2)
+    send(log, "yard", 0)
+    first = subscribe("trams", log=log, start="latest", timeout_s=0)
+    ends = first.positions
+    assert sum(ends.values()) == 4
+    every = subscribe("trams", log=log, timeout_s=0)
+    while (item := next(every)).identity != ("gate", 0, 1):
+        pass
+    assert isinstance(item, TaskFrame)
+    assert every.positions[item.partition] == item.offset + 1
+    send(log, "yard", 1)
+    again = got(subscribe("trams", log=log, start=every.positions, timeout_s=0))
+    seen_first = {("gate", 0), ("gate", 1)} | ({("yard", 0)} if ("yard", 0) not in again else set())
+    assert seen_first.isdisjoint(again)
+    assert len(again) + len(seen_first) == 5
+    assert got(subscribe("trams", log=log, start=ends, timeout_s=0)) == [("yard", 1)]
+    with pytest.raises(InputError, match="partition 7 is not read here"):
+        subscribe("trams", log=log, start={7: 0})
+    with pytest.raises(InputError, match="leave one of both out"):
+        subscribe("trams", log=log, start=ends, group="g")
+
+
+def test_a_log_need_not_be_named(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    send(log, "gate", 0)
+    monkeypatch.setenv("DISCOVER_LOG", f"sqlite:{log.path}")
+    with subscribe("trams", timeout_s=0) as subscription:
+        assert got(subscription) == [("gate", 0)]
+        assert subscription.poll() is None
+
+
+def test_others_may_decode(log: SqliteLog) -> None:
+    class Elsewhere:
+        def decoded(self, frame, profile, steps, generate):
+            return (frame.seq, profile, steps, generate)
+
+    send(log, "gate", 3)
+    item = next(subscribe("trams", log=log, timeout_s=0, pictures=Elsewhere()))
+    assert item.decoded("human", steps=2, generate=False) == (3, "human", 2, False)
+
+
 def test_where_to_start(log: SqliteLog) -> None:
     send(log, "gate", 0, 1)
     late = subscribe("trams", log=log, start="latest", timeout_s=0)
@@ -155,7 +196,7 @@ def test_pictures_are_decoded_with_the_shipped_weights(log: SqliteLog) -> None:
 
     from discover_stream.codec.model import load_codec
     from discover_stream.codec.still import encode_frame
-    from discover_stream.types import Frame
+    from discover_stream.types import Frame, Provenance
 
     torch.set_num_threads(1)
     image = np.full((48, 64, 3), 90, np.uint8)
@@ -166,6 +207,8 @@ def test_pictures_are_decoded_with_the_shipped_weights(log: SqliteLog) -> None:
     assert isinstance(item, TaskFrame)
     picture = item.image(generate=False)
     assert (picture.shape, picture.dtype) == ((48, 64, 3), np.uint8)
+    decoded = item.decoded("human", generate=False)
+    assert (decoded.provenance == Provenance.SENT).tolist() == [[True, True, False, False]] * 2 + [[False] * 4]
 
 
 def test_label_sets_by_key(log: SqliteLog) -> None:
@@ -221,6 +264,7 @@ def test_regions_of_a_fixed_camera(log: SqliteLog) -> None:
     assert items[4].tags == (0, 1)
     # The car, before and after its refresh, and the plate before and after it got darker.
     assert all(picture.shape == (48, 64, 3) for picture in pictures)
+    assert items[-1].decoded().provenance.shape == (3, 4)
     assert pictures[0][16, 18].mean() == pytest.approx(150, abs=4)
     assert pictures[4][16, 22].mean() == pytest.approx(200, abs=4)
     assert pictures[4][44, 60].mean() > pictures[5][44, 60].mean() > 50
