@@ -18,6 +18,7 @@ from actors.frame_buffer import Coded, FrameBuffer, Hole
 from discover_stream.config import CameraConfig, starts_at_ns
 from discover_stream.types import Frame
 from discover_stream.video.jpeg import encode_jpeg
+from discover_stream.video.privacy import blacked_out
 from topics.failpoints import hit
 from topics.log import MessageTooLarge
 from topics.messages import FrameMessage, IngestState, encode
@@ -165,7 +166,8 @@ class CameraReader:
         return replace(found, seq=seq, capture_ns=capture_ns)
 
     def _code(self, frame: Frame) -> None:
-        jpeg = encode_jpeg(frame.image, JPEG_QUALITY)
+        # First of all: what lies in a privacy zone is not in the frame for anything that follows.
+        jpeg = encode_jpeg(blacked_out(frame.image, self._camera.privacy), JPEG_QUALITY)
         assert self._source is not None
         message = FrameMessage(
             camera=frame.camera, seq=frame.seq, capture_ns=frame.capture_ns, jpeg=jpeg, fps=stated(self._source.fps)

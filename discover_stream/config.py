@@ -19,12 +19,14 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, field_validator, model_validator
 
+from discover_stream.config_gateway import GatewayConfig, Zone
 from discover_stream.config_log import KafkaConfig, LogConfig, RetentionConfig, SaslConfig, Section, TlsConfig
 from discover_stream.types import Delivery, InputError, Mode, TaskOptions
 
 __all__ = [
     "CameraConfig",
     "Config",
+    "GatewayConfig",
     "GrounderConfig",
     "KafkaConfig",
     "LogConfig",
@@ -83,6 +85,12 @@ class CameraConfig(Section):
         gt=0,
         le=1e6,
         title="kbit/s that all packets of the camera keep to, about, in stream mode; null: what the quality takes",
+    )
+    privacy: tuple[Zone, ...] = Field(
+        default=(),
+        max_length=64,
+        title="Parts of the picture that are blacked out before anything else happens: rectangles "
+        "[left, top, right, bottom] or polygons [[x, y], ...], in fractions of width and height",
     )
 
     @field_validator("starts_at")
@@ -218,6 +226,7 @@ class Config(Section):
     threads: ThreadsConfig = Field(default=ThreadsConfig(), title="Threads per process")
     mllm: MllmConfig = Field(default=MllmConfig(), title="The language model that new tasks are described to")
     ray: RayConfig = Field(default=RayConfig(), title="Local Ray")
+    gateway: GatewayConfig = Field(default=GatewayConfig(), title="The HTTP gateway")
 
     @model_validator(mode="after")
     def _distinct(self) -> Config:
