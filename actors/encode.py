@@ -141,6 +141,7 @@ class EncodeStage:
         self._stop = threading.Event()
         self._cameras: dict[str, CameraState] = {}
         self._coders: dict[str, CameraCoder] = {}
+        self._coded_as: dict[str, CoderSettings] = {}
         self._grounded: dict[str, Grounded] = {}
         self._index = IndexWriter()
         self._care = Care(_BATCHES_AHEAD * settings.batch)
@@ -151,6 +152,11 @@ class EncodeStage:
     def stop(self) -> None:
         """Finish the transaction in hand, then return from `run`."""
         self._stop.set()
+
+    def configure(self, settings: EncodeSettings) -> None:
+        """Encode with these settings from the next frame on; from any thread. A camera that is coded otherwise than
+        before begins another incarnation."""
+        self._settings = settings
 
     def run(self) -> str:
         """Encode until stopped. Raises Fenced when another encoder took over."""
@@ -265,7 +271,7 @@ class EncodeStage:
 
     def _encode(self, stage: Stage, record: Record, captured: Captured, batch: Batch, *, due: bool) -> None:
         frame = captured.frame
-        state = self._cameras.get(frame.camera, CameraState())
+        state = self._state_of(frame.camera)
         late = is_late(state, frame.seq)
         coder = self._coder(frame.camera, state)
         found = batch.next_regions() if due else None
@@ -303,9 +309,19 @@ class EncodeStage:
         self._modes[frame.camera] = coder.status
         self.report = replace(self.report, frames=self.report.frames + 1, modes=tuple(self._modes.items()))
 
+    def _state_of(self, camera: str) -> CameraState:
+        """A camera's state; of the next incarnation where it is to be coded otherwise than before."""
+        state = self._cameras.get(camera, CameraState())
+        if camera in self._coders and self._coded_as[camera] != self._settings.of(camera):
+            del self._coders[camera]
+            state = msgspec.structs.replace(state, incarnation=state.incarnation + 1)
+            self._cameras = {**self._cameras, camera: state}
+        return state
+
     def _coder(self, camera: str, state: CameraState) -> CameraCoder:
         if camera not in self._coders:
-            self._coders[camera] = CameraCoder(self._codec, self._settings.of(camera), state, self._critic)
+            self._coded_as[camera] = self._settings.of(camera)
+            self._coders[camera] = CameraCoder(self._codec, self._coded_as[camera], state, self._critic)
         return self._coders[camera]
 
     def _bury(self, stage: Stage, record: Record, reason: str, deaths: int) -> None:

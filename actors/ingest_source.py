@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from actors.cameras import opened_source
 from actors.frame_buffer import Coded, FrameBuffer, Hole
 from discover_stream.config import CameraConfig, starts_at_ns
 from discover_stream.types import Frame
@@ -98,7 +99,7 @@ class CameraReader:
         from discover_stream.video.source import open_source
 
         self._source = open_source(
-            self._camera.source,
+            opened_source(self._camera.source),
             camera=self._camera.name,
             fps=self._camera.fps,
             start_ns=0,  # times are then since the first frame, whatever the source

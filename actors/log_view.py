@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from actors.cameras import CameraFollower
 from actors.decisions import Running, active_tasks
 from actors.frame_buffer import retry_delay_s
 from actors.progress import Outage
@@ -96,17 +97,22 @@ class LogView:
     """
 
     def __init__(self, log: Log, topics: Sequence[TopicSpec], used: Iterable[int], tell: Callable[[str], None]) -> None:
-        self._log, self._used, self._tell = log, sorted(used), tell
+        self._log, self._used, self._tell = log, frozenset(used), tell
         self._names = [spec.name for spec in topics]
         partitions = next(spec.partitions for spec in topics if spec.name == FRAMES)
         self._caretaker = Caretaker(log, partitions)
-        self.tasks = TasksOn(log, self._used)
+        self.tasks = TasksOn(log, range(partitions))
+        self.cameras = CameraFollower(log)
         self._maintained_s = self._checked_s = time.monotonic()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="log view", daemon=True)
         self.figures = LogFigures()
         self.outage: Outage | None = None
         self.failure: DiscoverError | None = None  # what will not pass by itself
+
+    def use(self, partitions: Iterable[int]) -> None:
+        """From now on, stages work on these partitions too."""
+        self._used |= {*partitions}
 
     def start(self) -> None:
         """Look once, then go on in the background. Raises LogError."""
@@ -120,6 +126,7 @@ class LogView:
             self._thread.join(timeout=5.0)
         if not self._thread.is_alive():
             self.tasks.close()
+            self.cameras.close()
 
     def _run(self) -> None:
         failures, pause_s = 0, _LOOK_EVERY_S
@@ -147,10 +154,12 @@ class LogView:
 
     def _look(self) -> None:
         began_s = time.monotonic()
-        encode = {p: behind(self._log, "encode", FRAMES, p) for p in self._used}
-        route = {p: behind(self._log, "route", ARCHIVE, p) for p in self._used}  # later, see `is_idle`
+        used = sorted(self._used)
+        encode = {p: behind(self._log, "encode", FRAMES, p) for p in used}
+        route = {p: behind(self._log, "route", ARCHIVE, p) for p in used}  # later, see `is_idle`
         self.figures = LogFigures(began_s, encode, route)
         self.tasks.refresh()
+        self.cameras.refresh()
 
     def _check(self, *, now: bool) -> None:
         if now or time.monotonic() - self._checked_s >= _CHECK_EVERY_S:

@@ -28,7 +28,7 @@ from topics.log import Log, LogError
 
 if TYPE_CHECKING:
     from actors.decode_pool import JobDecoder
-    from actors.encode import AskGround
+    from actors.encode import AskGround, EncodeStage
     from actors.stream_jobs import Job
     from discover_stream.codec.critic import Critic
     from discover_stream.codec.model import CodecModel
@@ -78,12 +78,15 @@ class RunLoopActor:
     def _make(self) -> Loop:
         raise NotImplementedError
 
-    def run(self, pool: Sequence[Any] = ()) -> str:
+    def run(self, pool: Sequence[Any] = (), settings: EncodeSettings | None = None) -> str:
         """Run the stage; a new one each time, so that a call after an error restores what was committed.
 
         `pool` are handles of the actors it may ask. They come with the call since Ray does not promise to
-        keep those that a constructor got for as long as it may start the actor again.
+        keep those that a constructor got for as long as it may start the actor again. `settings` are those of an
+        encoder now: they may have changed since its actor was made.
         """
+        if settings is not None:
+            self.configure(settings)
         self._runs += 1
         self._loop = None  # or the figures of the last call would be told as those of this one too
         self._pool = pool
@@ -94,6 +97,10 @@ class RunLoopActor:
         except LogError:
             self._let_go()
             raise
+
+    @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
+    def configure(self, settings: EncodeSettings) -> None:
+        """From now on, work with these settings. Only encoders have any."""
 
     def _let_go(self) -> None:
         """Open the log anew next time: of what was open, nobody knows in which state it is."""
@@ -147,6 +154,14 @@ class EncodeActor(RunLoopActor):
         self._partition, self._settings, self._threads = partition, settings, threads
         self._codec: CodecModel | None = None
         self._critic: Critic | None = None
+        self._stage: EncodeStage | None = None
+
+    @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
+    def configure(self, settings: EncodeSettings) -> None:
+        """Encode with these settings from the next frame on."""
+        self._settings = settings
+        if self._stage is not None:
+            self._stage.configure(settings)
 
     def _make(self) -> Loop:
         import torch
@@ -162,7 +177,10 @@ class EncodeActor(RunLoopActor):
             self._critic = GrounderCritic.load()
         ask = asker(self._pool, self._partition)
         owner = self._owner("encode")
-        return EncodeStage(self._log(), self._partition, self._codec, ask, self._settings, owner, critic=self._critic)
+        self._stage = EncodeStage(
+            self._log(), self._partition, self._codec, ask, self._settings, owner, critic=self._critic
+        )
+        return self._stage
 
 
 class RouteActor(RunLoopActor):

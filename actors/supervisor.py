@@ -5,82 +5,39 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 from actors.decisions import Ending, StagePlan, after_error, deaths_in_a_row, is_live, restart_delay_s
-from actors.encode import EncodeReport, EncodeSettings
+from actors.encode import EncodeReport
 from actors.frame_buffer import LOG_UNAVAILABLE, retry_delay_s
 from actors.ingest import IngestReport
 from actors.local_ray import ray
 from actors.log_view import TopicGone
-from actors.progress import Health, outage_line
+from actors.progress import outage_line
+from actors.reconcile import Begin, Configure, Create, Desired, Remove, Step, Stop, reconcile
 from actors.remote import CONTROL, EncodeActor, GroundActor, IngestActor, Report, RouteActor
-from actors.route import RouteReport
-from discover_stream.codec.mode_policy import CoderSettings, ModeStatus
-from discover_stream.config import CameraConfig, Config
-from discover_stream.types import DiscoverError, InputError, Mode
-from discover_stream.video.stills import are_pictures
+from actors.watched import Watched
+from discover_stream.codec.mode_policy import ModeStatus
+from discover_stream.config import Config
+from discover_stream.types import DiscoverError, InputError
 from topics.log import Fenced, LogError, MessageTooLarge, OffsetOutOfRange
 
 _TICK_S = 0.1
 _REPORT_EVERY_S = 0.5
-
-
-@dataclass
-class Watched:
-    """A process under supervision, as the supervisor's thread knows it; others only read it.
-
-    `begin` calls what is to be done in it, again after every death; None where it only answers calls. `lost` is
-    the process that died last, `run` the call of `run` that the process is in: until another process is in one, it
-    is the same death. `log_failures` counts ends in a row because of a log that is away, which are no deaths;
-    `log_told` is what was said about it last.
-    """
-
-    name: str
-    kind: str
-    handle: Any
-    begin: Callable[[], Any] | None = None
-    plan: StagePlan | None = None
-    live: bool = False
-    health: Health = "starting"
-    running: Any = None
-    began_s: float = 0.0
-    again_s: float | None = None
-    deaths: int = 0
-    restarts: int = 0
-    error: str | None = None
-    asked: Any = None
-    asked_s: float = 0.0
-    reports: dict[tuple[int, int], Report] = field(default_factory=dict)
-    pid: int | None = None
-    told: str | None = None
-    run: int = 0
-    lost: int | None = None
-    log_failures: int = 0
-    log_told: str | None = None
-
-    @property
-    def done(self) -> int:
-        """Records finished, over all processes that this one has been."""
-        return sum(report.done for report in list(self.reports.values()))
-
-    def keep(self, report: Report) -> None:
-        """Take in what the process says now. Runs before that did nothing are forgotten: while a log is away
-        there is one every few seconds."""
-        here = report.pid, report.run
-        for place, other in list(self.reports.items()):
-            if place != here and not other.done and other.stage in (None, EncodeReport(), RouteReport()):
-                del self.reports[place]
-        self.reports[here] = report
+_CONFIGURE_S = 5.0
 
 
 class Supervisor:
     """Owns the actors of one system. `on_event` gets one line per thing worth telling."""
 
-    def __init__(self, config: Config, on_event: Callable[[str], None]) -> None:
-        self._config, self._tell = config, on_event
+    def __init__(
+        self, config: Config, on_event: Callable[[str], None], wish: Callable[[], Desired] | None = None
+    ) -> None:
+        """`wish` tells what is to be, again and again; None for what `create` is given, for as long as it runs."""
+        self._config, self._tell, self._wish = config, on_event, wish
+        self._wanted = Desired(())
+        self._grounders: list[Any] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="supervisor", daemon=True)
         self._failure: DiscoverError | None = None
@@ -92,30 +49,44 @@ class Supervisor:
         """What made the system give up, if anything."""
         return self._failure
 
-    def create(self, plans: Sequence[StagePlan]) -> None:
+    def create(self, wanted: Desired) -> None:
         """Make a process for every stage and pool member; they load while the rest is prepared."""
         config = self._config
-        cameras = {camera.name: camera for camera in config.cameras}
-        ground = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(GroundActor)
-        grounders = [ground.remote(config.threads.ground, config.grounder) for _ in range(config.pools.ground)]
-        for index, handle in enumerate(grounders):
+        self._wanted = wanted
+        if any(plan.kind == "encode" for plan in wanted.plans) or config.cameras:
+            ground = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(GroundActor)
+            self._grounders = [
+                ground.remote(config.threads.ground, config.grounder) for _ in range(config.pools.ground)
+            ]
+        for index, handle in enumerate(self._grounders):
             self.watched.append(Watched(f"ground-{index}", "ground", handle, handle.load.remote))
-        settings = encode_settings(config)
-        for plan in plans:
-            camera = cameras.get(plan.camera or "")
-            if plan.kind == "encode":
-                handle = self._run_loop(EncodeActor, plan.partition, settings, config.threads.encode)
-            elif camera is not None:
-                handle = self._run_loop(IngestActor, plan.partition, camera, config.max_lag)
-            else:
-                handle = self._run_loop(RouteActor, plan.partition)
-            live = camera is not None and is_live(camera.source)
-            begin = partial(handle.run.remote, grounders if plan.kind == "encode" else ())
-            self.watched.append(Watched(plan.identity, plan.kind, handle, begin, plan, live))
+        for plan in wanted.plans:
+            self._create(plan)
+
+    def _create(self, plan: StagePlan) -> Watched:
+        config, wanted = self._config, self._wanted
+        camera = wanted.cameras.get(plan.camera or "")
+        encoding = wanted.encoding if plan.kind == "encode" else None
+        if encoding is not None:
+            handle = self._run_loop(EncodeActor, plan.partition, encoding, config.threads.encode)
+        elif camera is not None:
+            handle = self._run_loop(IngestActor, plan.partition, camera, config.max_lag)
+        else:
+            handle = self._run_loop(RouteActor, plan.partition)
+        item = Watched(plan.identity, plan.kind, handle, plan=plan, camera=camera, encoding=encoding)
+        item.live = camera is not None and is_live(camera.source)
+        item.begin = partial(self._begin, item)
+        self.watched = [*self.watched, item]
+        return item
 
     def _run_loop(self, actor: type, *arguments: Any) -> Any:
         options = {"num_cpus": 0, "max_restarts": -1, "concurrency_groups": {CONTROL: 1}}
         return ray.remote(**options)(actor).remote(self._config.log.url, *arguments)
+
+    def _begin(self, item: Watched) -> Any:
+        if item.kind == "encode":
+            return item.handle.run.remote(self._grounders, item.encoding)
+        return item.handle.run.remote()
 
     def start(self) -> None:
         """Start every run loop, and watch."""
@@ -150,15 +121,43 @@ class Supervisor:
                 for item in self.watched:
                     self._collect_report(item)
                     self._look_at(item)
+                self._reconcile()
         except Exception as error:  # nobody else would notice that nothing is watched any more
             self._failure = DiscoverError(f"supervisor: {type(error).__name__}: {error}; start the system again")
+
+    def _reconcile(self) -> None:
+        """Bring what is closer to what is to be."""
+        if self._wish is not None:
+            self._wanted = self._wish()
+        now_s = time.monotonic()
+        stages = {item.plan: item for item in self.watched if item.plan is not None}
+        for step in reconcile(self._wanted, [item.actual(now_s) for item in stages.values()], now_s):
+            self._carry_out(step, stages.get(step.plan))
+
+    def _carry_out(self, step: Step, item: Watched | None) -> None:
+        if item is None:
+            if isinstance(step, Create):
+                self._run(self._create(step.plan))
+        elif isinstance(step, Begin):
+            self._run(item)
+        elif isinstance(step, Configure):
+            item.encoding = self._wanted.encoding
+            # A camera's ingest must not come before its encoder knows how; one that dies meanwhile is told at `run`.
+            ray.wait([item.handle.configure.remote(item.encoding)], timeout=_CONFIGURE_S)
+        elif isinstance(step, Stop):
+            item.stopping_s = time.monotonic()
+            item.handle.stop.remote()
+        elif isinstance(step, Remove):
+            ray.kill(item.handle)
+            self.watched = [other for other in self.watched if other is not item]
+            self._tell(f"{item.name}: stopped, its camera is gone or has other settings")
 
     def _run(self, item: Watched) -> None:
         if item.begin is not None:
             item.running, item.again_s, item.began_s = item.begin(), None, time.monotonic()
 
     def _look_at(self, item: Watched) -> None:
-        if item.again_s is not None and time.monotonic() >= item.again_s:
+        if item.plan is None and item.again_s is not None and time.monotonic() >= item.again_s:
             self._run(item)
             return
         if item.running is None or not ray.wait([item.running], timeout=0)[0]:
@@ -185,6 +184,8 @@ class Supervisor:
         item.lost = item.pid if ending == "death" else None
         item.error = "its process died" if ending == "death" else " ".join(str(error).split()) or type(error).__name__
         verdict = after_error(item.kind, ending, item.live)
+        if item.stopping_s is not None and verdict != "stop":
+            return  # it was to end anyway
         if verdict == "stop":
             self._failure = error if isinstance(error, DiscoverError) else DiscoverError(item.error)
             item.health = "failed"
@@ -252,26 +253,6 @@ class Supervisor:
         if item.log_told is not None and report.done > 0 and item.asked_s >= item.began_s and item.running is not None:
             item.log_told, item.log_failures = None, 0
             self._tell(f"{item.name}: goes on, the log is back")
-
-
-def encode_settings(config: Config) -> EncodeSettings:
-    """How a configuration wants its cameras encoded. Pictures that need not follow each other are no stream."""
-
-    def mode(camera: CameraConfig) -> Mode:
-        wanted = camera.mode or config.mode
-        return "still" if wanted == "auto" and are_pictures(camera.source) else wanted
-
-    coders = {
-        camera.name: CoderSettings(
-            mode(camera),
-            camera.quality or config.quality,
-            None if camera.bitrate is None else 1000 * camera.bitrate,
-            camera.fps,
-        )
-        for camera in config.cameras
-    }
-    batch, every = config.pools.ground_batch, config.ground_every
-    return EncodeSettings(config.quality, batch, every, config.mode, coders, config.critic)
 
 
 def mode_line(camera: str, status: ModeStatus) -> str:

@@ -11,6 +11,7 @@ with System(load_config(path)) as system:       # starts everything, stops it cl
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,26 +20,31 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from actors.decisions import Running, StagePlan, is_idle, plan_stages, stream_kbps
+from actors.cameras import desired_cameras, seed_cameras
+from actors.decisions import Running, is_idle, stream_kbps
 from actors.decode_pool import DecodeJob, DecodeOptions, DecodePool
 from actors.encode import EncodeReport
+from actors.encoding import encode_settings
 from actors.frame_buffer import LOG_UNAVAILABLE
 from actors.ingest import IngestReport
 from actors.log_view import LogFigures, LogView, behind
 from actors.progress import CameraProgress, Progress, StageProgress, TaskProgress, outage_line
+from actors.reconcile import Desired, desired
 from actors.registry import load_tasks
 from actors.route import RouteReport, Tally
 from actors.stream_jobs import Job
 from discover_stream.codec.mode_policy import ModeStatus
 from discover_stream.codec.packet import task_key
-from discover_stream.config import Config, LogConfig, RetentionConfig
+from discover_stream.config import CameraConfig, Config, LogConfig, RetentionConfig
 from discover_stream.types import DiscoverError, Task
 from topics import open_log
 from topics.catalogue import ARCHIVE, FRAMES, CatalogueSettings, catalogue
+from topics.fleet_messages import CameraRecord
 from topics.log import Log, Retention
 
 if TYPE_CHECKING:
-    from actors.supervisor import Supervisor, Watched
+    from actors.supervisor import Supervisor
+    from actors.watched import Watched
     from discover_stream.decoding import DecodedFrame
 
 __all__ = ["DecodeJob", "DecodeOptions", "System"]
@@ -62,11 +68,16 @@ def catalogue_settings(log: LogConfig) -> CatalogueSettings:
 
 def anchored_paths(config: Config, folder: Path) -> Config:
     """The same configuration with the paths of the log, its keys and the cameras made absolute."""
-    cameras = tuple(
-        camera if "://" in camera.source else camera.model_copy(update={"source": str(folder / camera.source)})
-        for camera in config.cameras
-    )
+    cameras = anchored_cameras(config.cameras, folder)
     return config.model_copy(update={"cameras": cameras, "log": config.log.anchored(folder)})
+
+
+def anchored_cameras(cameras: Iterable[CameraConfig], folder: Path) -> tuple[CameraConfig, ...]:
+    """The same cameras with absolute paths."""
+    return tuple(
+        camera if "://" in camera.source else camera.model_copy(update={"source": str(folder / camera.source)})
+        for camera in cameras
+    )
 
 
 class System:
@@ -87,7 +98,8 @@ class System:
         self._tell = on_event or (lambda line: None)
         self._log: Log | None = None
         self._supervisor: Supervisor | None = None
-        self._plans: tuple[StagePlan, ...] = ()
+        self._backlog: tuple[int, ...] = ()  # partitions that stages work on, besides those of cameras that are new
+        self._desired: tuple[Mapping[str, CameraRecord], Desired] | None = None
         self._decoders: DecodePool | None = None
         self._view: LogView | None = None
         self._started_s = time.monotonic()
@@ -105,9 +117,9 @@ class System:
         try:
             specs = catalogue([task.name for task in self._tasks], catalogue_settings(config.log))
             log.create_topics(specs)
-            partitions = config.log.partitions
-            self._plans = plan_stages([c.name for c in config.cameras], partitions, backlog(log, partitions))
-            self._view = LogView(log, specs, {plan.partition for plan in self._plans}, self._tell)
+            seed_cameras(log, config.cameras, f"start of a system, process {os.getpid()}")
+            self._backlog = backlog(log, config.log.partitions)
+            self._view = LogView(log, specs, self._backlog, self._tell)
             self._view.start()
             self._start_processes()
         except BaseException:
@@ -121,9 +133,9 @@ class System:
 
         start_ray(self.config.ray.object_store_mib)
         registry = ray.remote(num_cpus=0, max_restarts=-1)(RegistryActor).remote(self.config.log.url)
-        supervisor = Supervisor(self.config, self._tell)
+        supervisor = Supervisor(self.config, self._tell, self._wish)
         supervisor.watch_pool("registry", "registry", [registry])
-        supervisor.create(self._plans)
+        supervisor.create(self._wish())
         self._supervisor = supervisor
         answer_of(
             registry.apply.remote(self._tasks, self.config.log.partitions),
@@ -131,6 +143,22 @@ class System:
             "check the memory, then start again",
         )
         supervisor.start()
+
+    def _wish(self) -> Desired:
+        """What is to be, as the log says now. An encoder that once had cameras stays: frames of them may wait."""
+        assert self._view is not None
+        records = self._view.cameras.records
+        if self._desired is None or records is not self._desired[0]:
+            found, problems = desired_cameras(records, self.config.cameras)
+            for problem in problems:
+                self._tell(problem)
+            cameras = anchored_cameras(found, Path.cwd())
+            encoding = encode_settings(self.config, cameras)
+            wanted = desired(cameras, self.config.log.partitions, self._backlog, encoding)
+            self._backlog = tuple(sorted({plan.partition for plan in wanted.plans}))
+            self._view.use(self._backlog)
+            self._desired = records, wanted
+        return self._desired[1]
 
     def progress(self) -> Progress:
         """How far everything is, as of the last look at the log and what the stages last reported."""

@@ -23,6 +23,8 @@ LABELS = "labels"
 TASKS = "tasks"
 REQUESTS = "requests"
 DEAD = "dead"
+CAMERAS = "cameras"
+STATUS = "status"
 TASK_PREFIX = "task."
 
 _TASK_NAME = re.compile(r"[a-z0-9-]{1,40}")
@@ -105,6 +107,10 @@ def catalogue(tasks: Iterable[str] = (), settings: CatalogueSettings = DEFAULT_S
         TopicSpec(TASKS, count, purpose="starts and stops of tasks, by task, in every partition of cameras"),
         TopicSpec(
             REQUESTS, 1, compacted=True, purpose="tasks that were asked for, by task, and what their labels took"
+        ),
+        TopicSpec(CAMERAS, 1, compacted=True, purpose="cameras that are to be there, by camera"),
+        TopicSpec(
+            STATUS, 1, compacted=True, purpose="how the system, its cameras and its stages are, by what they are"
         ),
         TopicSpec(DEAD, count, retention=settings.dead, purpose="records that could not be processed, and why"),
     )

@@ -16,10 +16,10 @@ from typing import TypeVar
 
 from discover_stream.types import InputError
 from topics.log import Log, LogError, Record, Transaction
+from topics.message_base import Message
 from topics.messages import (
     AnyMessage,
     LabelSetMessage,
-    Message,
     PlateMessage,
     PointerMessage,
     decode,

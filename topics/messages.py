@@ -16,7 +16,9 @@ import crc32c
 import msgspec
 
 from discover_stream.types import BitstreamError, Delivery, LabelSet, Profile, Task, TaskOptions
+from topics.fleet_messages import FleetMessage
 from topics.log import MAX_MESSAGE_BYTES, MessageTooLarge, Record
+from topics.message_base import Count, Message, Name, Reason
 
 MAX_ENCODED_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
 """The largest encoded message: it leaves room for its key, and for the envelope of a dead one."""
@@ -24,14 +26,6 @@ MAX_ENCODED_BYTES = MAX_MESSAGE_BYTES - 64 * 1024
 FORMAT_VERSION = 1
 _MAGIC = b"DM"
 _HEADER = len(_MAGIC) + 1 + 4
-
-Count = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
-Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
-Reason = Annotated[str, msgspec.Meta(min_length=1, max_length=1000)]
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """Base of all messages."""
 
 
 class FrameMessage(Message, frozen=True, kw_only=True, tag="frame"):
@@ -295,6 +289,7 @@ AnyMessage = (
     | EncodeState
     | RetryState
     | DeadMessage
+    | FleetMessage
 )
 M = TypeVar("M", bound=Message)
 

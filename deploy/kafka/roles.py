@@ -14,7 +14,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from topics.catalogue import ARCHIVE, DEAD, FRAMES, INDEX, LABELS, PLATES, REQUESTS, STATE, TASK_PREFIX, TASKS
+from topics.catalogue import (
+    ARCHIVE,
+    CAMERAS,
+    DEAD,
+    FRAMES,
+    INDEX,
+    LABELS,
+    PLATES,
+    REQUESTS,
+    STATE,
+    STATUS,
+    TASK_PREFIX,
+    TASKS,
+    catalogue,
+)
 from topics.checks import stage_group
 from topics.kafka_topics import SPECS
 
@@ -80,13 +94,13 @@ def role_rights(
             Right("topic", TASK_PREFIX, ("Write",), begins=True),
         ),
         "operator": (
-            *stages("registry-", "retire-", "dead-retry-"),
-            *reads(FRAMES, ARCHIVE, INDEX, PLATES, TASKS, LABELS, REQUESTS, DEAD),
+            *stages("registry-", "retire-", "dead-retry-", "status-"),
+            *reads(FRAMES, ARCHIVE, INDEX, PLATES, TASKS, LABELS, REQUESTS, CAMERAS, STATUS, DEAD),
             *all_tasks,
-            *writes(SPECS, TASKS, LABELS, REQUESTS, PLATES, FRAMES, ARCHIVE, DEAD),
+            *writes(SPECS, TASKS, LABELS, REQUESTS, CAMERAS, STATUS, PLATES, FRAMES, ARCHIVE, DEAD),
             *(
                 Right("topic", name, ("Create", "Delete", "Alter", "AlterConfigs", "Describe", "DescribeConfigs"))
-                for name in (SPECS, FRAMES, ARCHIVE, INDEX, PLATES, STATE, LABELS, TASKS, REQUESTS, DEAD)
+                for name in (SPECS, *(spec.name for spec in catalogue()))
             ),
             Right("topic", TASK_PREFIX, ("Create", "Delete", "Alter", "AlterConfigs", "Describe"), begins=True),
             Right("group", "", ("Describe", "Delete"), begins=True),  # deleting a topic forgets positions in it

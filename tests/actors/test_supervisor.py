@@ -9,11 +9,13 @@ import ray
 
 from actors.decisions import StagePlan
 from actors.encode import EncodeReport
+from actors.encoding import encode_settings
 from actors.ingest import IngestReport
 from actors.log_view import TopicGone
 from actors.progress import Outage
 from actors.remote import Report
-from actors.supervisor import Supervisor, Watched, encode_settings, ending_of
+from actors.supervisor import Supervisor, ending_of
+from actors.watched import Watched
 from discover_stream.codec.mode_policy import ModeStatus
 from discover_stream.config import load_config, parse_config
 from discover_stream.types import InputError

@@ -28,7 +28,7 @@ def write(tasks: str, partitions: int = 2, more: str = "") -> None:
 
 def test_plan_apply_plan(config: Path, discover) -> None:
     lines = discover("topics", "plan", "-c", config).splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 12
     assert all(line.startswith("create ") for line in lines)
     assert "create archive: 2 partitions, 7 d, 20 GiB: every atom of every frame, by camera" in lines
     assert not Path("log.db").exists(), "a plan makes nothing"

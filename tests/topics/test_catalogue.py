@@ -5,6 +5,7 @@ import pytest
 from discover_stream.types import InputError
 from topics.catalogue import (
     ARCHIVE,
+    CAMERAS,
     DEAD,
     FRAMES,
     INDEX,
@@ -12,6 +13,7 @@ from topics.catalogue import (
     PLATES,
     REQUESTS,
     STATE,
+    STATUS,
     TASKS,
     CatalogueSettings,
     catalogue,
@@ -28,9 +30,8 @@ def test_every_topic_is_usable_and_explained() -> None:
         assert spec.purpose
         assert spec.keyed
     names = [spec.name for spec in specs]
-    assert sorted(names) == sorted(
-        [FRAMES, ARCHIVE, INDEX, PLATES, STATE, LABELS, TASKS, REQUESTS, DEAD, "task.vehicles", "task.pedestrians"]
-    )
+    fixed = [FRAMES, ARCHIVE, INDEX, PLATES, STATE, LABELS, TASKS, REQUESTS, CAMERAS, STATUS, DEAD]
+    assert sorted(names) == sorted([*fixed, "task.vehicles", "task.pedestrians"])
 
 
 def test_topics_of_cameras_are_split_alike() -> None:
@@ -40,10 +41,12 @@ def test_topics_of_cameras_are_split_alike() -> None:
 
 def test_what_a_replay_needs_outlives_the_archive() -> None:
     specs = {spec.name: spec for spec in catalogue()}
-    for name in (PLATES, LABELS, TASKS, REQUESTS):
+    for name in (PLATES, LABELS, TASKS, REQUESTS, CAMERAS, STATUS):
         assert specs[name].retention.age_ns is None
         assert specs[name].retention.max_bytes is None
-    assert {name for name, spec in specs.items() if spec.compacted} == {PLATES, LABELS, REQUESTS, STATE}
+    assert {name for name, spec in specs.items() if spec.compacted} == {
+        PLATES, LABELS, REQUESTS, STATE, CAMERAS, STATUS
+    }  # fmt: skip
 
 
 def test_what_somebody_waits_for_is_guarded() -> None:
