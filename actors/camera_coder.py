@@ -14,6 +14,7 @@ from discover_stream.types import Frame, Region
 from topics.messages import CameraState
 
 if TYPE_CHECKING:
+    from discover_stream.codec.atom_choice import Learned
     from discover_stream.codec.camera_encoder import CameraMemory
     from discover_stream.codec.critic import Critic
     from discover_stream.codec.model import CodecModel
@@ -30,17 +31,23 @@ class CameraCoder:
         settings: how the camera is coded.
         state: as it was committed last, with the incarnation of this process.
         critic: judges in stream mode which objects have to be sent anew; without one, their pixels do.
+        learned: codes objects in stream mode where that is smaller; without one, AV1 does.
     """
 
     def __init__(
-        self, codec: CodecModel, settings: CoderSettings, state: CameraState, critic: Critic | None = None
+        self,
+        codec: CodecModel,
+        settings: CoderSettings,
+        state: CameraState,
+        critic: Critic | None = None,
+        learned: Learned | None = None,
     ) -> None:
         # Networks belong into the processes that encode, and this module is read by all.
         from discover_stream.codec.camera_encoder import CameraEncoder
         from discover_stream.semantics.tracking import Tracker
 
         self._tracker = Tracker(next_track=state.next_track)
-        self._encoder = CameraEncoder(codec, settings, memory_of(state), critic)
+        self._encoder = CameraEncoder(codec, settings, memory_of(state), critic, learned)
 
     @property
     def status(self) -> ModeStatus:

@@ -14,6 +14,7 @@ from actors.stream_jobs import DecodeJob, Job, StreamJob
 from discover_stream.codec.any_packet import is_plates_alone
 from discover_stream.codec.camera_reader import CameraReader
 from discover_stream.codec.stream_coding import parse_stream_packet
+from discover_stream.painting import learned_painter
 from discover_stream.types import BitstreamError, Profile
 
 if TYPE_CHECKING:
@@ -96,7 +97,7 @@ class JobDecoder:
         """What was decoded before a job: as this process knows it, or from what the job brings."""
         last, reader = self._sessions.pop(job.session, (None, None))
         if reader is None or last != job.follows:
-            last, reader = None, CameraReader(job.camera, lambda number: ())
+            last, reader = None, CameraReader(job.camera, lambda number: (), learned_painter)
         for data in job.before:
             with suppress(BitstreamError):  # as if it was lost
                 packet = parse_stream_packet(data, camera=job.camera)

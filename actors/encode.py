@@ -36,6 +36,7 @@ from topics.plates import plate_messages
 from topics.time_index import IndexWriter, encoded, is_late, lost_before, told
 
 if TYPE_CHECKING:
+    from discover_stream.codec.atom_choice import Learned
     from discover_stream.codec.critic import Critic
     from discover_stream.codec.model import CodecModel
 
@@ -80,6 +81,7 @@ class EncodeSettings:
         mode: of cameras that `cameras` does not name.
         cameras: how each camera is coded, by name.
         critic: whether, in stream mode, the shipped detector judges which objects have to be sent anew.
+        learned: whether objects are coded by the learned codec, in stream mode, where it is at hand and smaller.
     """
 
     quality: int
@@ -88,6 +90,7 @@ class EncodeSettings:
     mode: Mode = "still"
     cameras: Mapping[str, CoderSettings] = field(default_factory=dict)
     critic: bool = False
+    learned: bool = False
 
     def of(self, camera: str) -> CoderSettings:
         """How a camera is coded."""
@@ -135,9 +138,11 @@ class EncodeStage:
         owner: str,
         *,
         critic: Critic | None = None,
+        learned: Learned | None = None,
     ) -> None:
         self._log, self._partition, self._owner = log, partition, owner
         self._codec, self._ground, self._settings, self._critic = codec, ground, settings, critic
+        self._learned = learned
         self._stop = threading.Event()
         self._cameras: dict[str, CameraState] = {}
         self._coders: dict[str, CameraCoder] = {}
@@ -321,7 +326,7 @@ class EncodeStage:
     def _coder(self, camera: str, state: CameraState) -> CameraCoder:
         if camera not in self._coders:
             self._coded_as[camera] = self._settings.of(camera)
-            self._coders[camera] = CameraCoder(self._codec, self._coded_as[camera], state, self._critic)
+            self._coders[camera] = CameraCoder(self._codec, self._coded_as[camera], state, self._critic, self._learned)
         return self._coders[camera]
 
     def _bury(self, stage: Stage, record: Record, reason: str, deaths: int) -> None:

@@ -29,4 +29,4 @@ def encode_settings(config: Config, cameras: Sequence[CameraConfig] | None = Non
         for camera in (config.cameras if cameras is None else cameras)
     }
     batch, every = config.pools.ground_batch, config.ground_every
-    return EncodeSettings(config.quality, batch, every, config.mode, coders, config.critic)
+    return EncodeSettings(config.quality, batch, every, config.mode, coders, config.critic, config.atoms == "auto")

@@ -175,11 +175,17 @@ class EncodeActor(RunLoopActor):
             from discover_stream.semantics.critic import GrounderCritic
 
             self._critic = GrounderCritic.load()
+        learned = None
+        if self._settings.learned:
+            from discover_stream.painting import learned_codec
+
+            learned = learned_codec()
         ask = asker(self._pool, self._partition)
         owner = self._owner("encode")
         self._stage = EncodeStage(
-            self._log(), self._partition, self._codec, ask, self._settings, owner, critic=self._critic
-        )
+            self._log(), self._partition, self._codec, ask, self._settings, owner,
+            critic=self._critic, learned=learned,
+        )  # fmt: skip
         return self._stage
 
 

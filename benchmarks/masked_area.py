@@ -27,21 +27,24 @@ import numpy as np
 import torch
 
 from benchmarks.atoms import CLIPS, Thing, things
-from discover_stream.codec.atom_sprites import av1_atom, sprite_of
+from discover_stream.codec.atom_sprites import av1_atom, latent_window, sprite_of
+from discover_stream.codec.bits import BitWriter
 from discover_stream.codec.composing import Drawn, compose
-from discover_stream.codec.conditional_model import ConditionalModel, load_conditional
+from discover_stream.codec.conditional_model import load_conditional
+from discover_stream.codec.latent_atoms import LatentCodec
+from discover_stream.codec.mask import write_mask
 from discover_stream.codec.model import CodecModel, load_codec, shipped_weights
 from discover_stream.codec.records import Window
 from discover_stream.codec.sprites import Sprite, cell_samples, grid_samples, grid_size, inside, soft_mask
-from discover_stream.codec.still import decode_packet, encode_frame, picture_tensor
+from discover_stream.codec.still import decode_packet, encode_frame
 from discover_stream.evaluation.average_precision import score_detections
 from discover_stream.evaluation.boxes import Detection
 from discover_stream.evaluation.detectors import Detector, load_detector
 from discover_stream.evaluation.truth import as_truth
 from discover_stream.generation.render import VAE_FILE, load_vae
-from discover_stream.training.autoencoders import Autoencoder, decode, encode
-from discover_stream.training.coded import code_cells
-from discover_stream.types import CELL, Box, Frame, Image, Region
+from discover_stream.painting import autoencoder
+from discover_stream.training.autoencoders import Autoencoder, decode
+from discover_stream.types import Box, Frame, Image, Region
 from discover_stream.video.source import open_source
 
 QUANTIZERS = {"av1 residual": (14, 22, 30, 38, 46, 54, 62), "av1 crop": (24, 32, 40, 48, 56, 63)}
@@ -84,17 +87,6 @@ def drawn_sprite(thing: Thing, window: Window, samples: Image, cells: np.ndarray
     return Sprite(samples, alpha, window, 0, thing.box, width, height)
 
 
-def object_cells(thing: Thing, window: Window) -> np.ndarray:
-    """The cells of a window (rows, columns) that hold a part of the object."""
-    rows, columns = grid_size(window)
-    mask = np.zeros((rows, columns), bool)
-    part = thing.mask[max(0, window.y) : window.y + rows, max(0, window.x) : window.x + columns]
-    top, left = max(0, -window.y), max(0, -window.x)
-    mask[top : top + part.shape[0], left : left + part.shape[1]] = part
-    cells: np.ndarray = mask.reshape(window.rows, CELL, window.columns, CELL).any(axis=(1, 3))
-    return cells
-
-
 def decoded_samples(vae: Autoencoder, latent: torch.Tensor, window: Window) -> Image:
     """The window's samples of a latent of its padded picture."""
     rows, columns = grid_size(window)
@@ -103,19 +95,18 @@ def decoded_samples(vae: Autoencoder, latent: torch.Tensor, window: Window) -> I
     return np.ascontiguousarray(picture.permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy())
 
 
-def conditional(model: ConditionalModel, vae: Autoencoder) -> Coder:
-    """Keys of the conditional codec: masked cells of the box, the plate known."""
+def conditional(codec: LatentCodec) -> Coder:
+    """Keys of the conditional codec, as stream mode sends them: masked cells of the box, the plate known."""
 
     def code(thing: Thing, quality: int) -> tuple[int, Sprite]:
-        window = Window.around(thing.box, 0)
-        picture, plate = (picture_tensor(grid_samples(i, window, 0)) for i in (thing.frame, thing.plate.image))
-        cells = object_cells(thing, window)
-        padded = np.zeros((picture.shape[2] // CELL, picture.shape[3] // CELL), bool)
-        padded[: window.rows, : window.columns] = cells
-        with torch.no_grad():
-            reference = encode(vae, plate)
-        coded = code_cells(model, picture, padded, quality, reference)
-        return coded.bytes, drawn_sprite(thing, window, decoded_samples(vae, coded.latent, window), cells)
+        height, width = thing.frame.shape[:2]
+        samples, job = latent_window(thing.frame, thing.box, plate=thing.plate)
+        atom = codec.sketch(samples, job).atom(quality)
+        writer = BitWriter()
+        if atom.cells is not None:
+            write_mask(writer, atom.cells.mask)
+        sprite = sprite_of(atom, thing.box, (width, height), plate=thing.plate, painter=codec)
+        return len(atom.payload) + len(writer.bytes()), sprite
 
     return code
 
@@ -220,7 +211,7 @@ def coders_of(codec: Path | None, vae: Path | None) -> dict[str, Coder]:
     found = {"av1 residual": av1(True), "av1 crop": av1(False)}
     found["still"] = still(load_codec(), load_vae(shipped_weights() / VAE_FILE))
     if codec is not None and vae is not None:
-        found["conditional"] = conditional(load_conditional(codec), load_vae(vae))
+        found["conditional"] = conditional(LatentCodec(load_conditional(codec), autoencoder(load_vae(vae))))
     return found
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.rd_video --data ../shared/data --out runs/rd_video [--items suburb topdown ...]
         [--regions grounder|judge|exact] [--qualities 2 3 4 5 6] [--bitrates 16] [--peers quick|full|none]
-        [--half first] [--sheets]
+        [--half first] [--sheets] [--learned]
 
 Clips are the second halves of those whose first halves tuned the encoder (`--half first` measures on these first
 halves), and simulated streets; 10 frames a second, regions from the shipped grounder and tracker. `--regions judge`
@@ -13,6 +13,9 @@ frame. Cases are stored in --out and never run twice. Tables:
   objects, flicker, of every case on the upper hull;
 * kbit/s at which each system reaches AP50 0.9 (interpolated on its hull), else the best it reaches;
 * bytes of our packets by part.
+
+`--learned` measures ours also with atoms of the learned codec, where these are smaller than AV1's: its weights are
+those of the folder in DISCOVER_STREAM_CONDITIONAL, or of the package. Cases do not know which: give each its own --out.
 
 `--sheets` writes contact sheets (original | decoded) of our highest and lowest quality as PNG.
 """
@@ -39,7 +42,7 @@ from discover_stream.evaluation.datasets import (
     video_items,
 )
 from discover_stream.evaluation.harness import Case, plan_cases, run_cases
-from discover_stream.evaluation.ours_stream import OursStream, stream_packets
+from discover_stream.evaluation.ours_stream import OursStream
 from discover_stream.evaluation.registry import ORIGINAL, build_system, grid
 from discover_stream.evaluation.store import CaseStore, Record
 from discover_stream.evaluation.summary import names_of, rate_at
@@ -55,9 +58,12 @@ SHOWN = 6
 """Frames of a contact sheet."""
 
 
-def systems(qualities: Sequence[int], bitrates: Sequence[int], peers: str) -> tuple[SystemSpec, ...]:
+def systems(
+    qualities: Sequence[int], bitrates: Sequence[int], peers: str, learned: bool = False
+) -> tuple[SystemSpec, ...]:
     """What is measured."""
     ours = grid("ours-stream", {"quality": tuple(qualities)})
+    ours += grid("ours-stream", {"quality": tuple(qualities), "learned": (1,)}) if learned else ()
     ours += grid("ours-stream", {"bitrate": tuple(bitrates)}) if bitrates else ()
     if peers == "none":
         return (ORIGINAL, *ours)
@@ -128,7 +134,7 @@ def show_parts(item: Item, qualities: Sequence[int], sheets: Path | None) -> Non
     for quality in qualities:
         system = build_system(SystemSpec.of("ours-stream", quality=quality))
         assert isinstance(system, OursStream)
-        parts = parts_of(stream_packets(clip, system.settings, system.critic))
+        parts = parts_of(system.packets(clip))
         shares = ", ".join(f"{name} {8 * count / duration / 1000:.1f}" for name, count in parts.items())
         print(f"  quality {quality}: {shares}")
         if sheets is not None and quality in (min(qualities), max(qualities)):
@@ -160,6 +166,7 @@ def main() -> None:
     parser.add_argument("--half", choices=("first", "second"), default="second")
     parser.add_argument("--judge", action="append", default=[])
     parser.add_argument("--sheets", action="store_true")
+    parser.add_argument("--learned", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -174,7 +181,7 @@ def main() -> None:
         print(f"  {'done' if fresh else 'kept'}: {case.item.name} {case.system.text()}", flush=True)
 
     for spec in specs:
-        cases = plan_cases(systems(given.qualities, given.bitrates, given.peers), [spec])
+        cases = plan_cases(systems(given.qualities, given.bitrates, given.peers, given.learned), [spec])
         records = run_cases(cases, store, judges, load, advance)
         show_curve(spec.name, records, next(iter(judges.detectors)))
         show_parts(load(spec), given.qualities, given.out if given.sheets else None)

@@ -210,6 +210,11 @@ class Config(Section):
         title="How cameras are coded: still (every frame for itself), stream (composed in time, for fixed cameras), or "
         "auto: stream, and still where no plate serves",
     )
+    atoms: Literal["auto", "av1"] = Field(
+        default="auto",
+        title="How objects are coded in stream mode: av1, or auto: by the learned codec where its weights "
+        "(conditional.safetensors) are at hand and it needs fewer bits",
+    )
     critic: bool = Field(
         default=False,
         title="Whether the shipped detector judges, in stream mode, which objects have to be sent anew, for a "

@@ -14,6 +14,7 @@ from discover_stream.codec.any_packet import is_plates_alone, route_any
 from discover_stream.codec.container import DsvReader, StreamInfo
 from discover_stream.codec.late_pictures import LatePictures
 from discover_stream.codec.stream_packet import StreamPacket
+from discover_stream.painting import learned_painter
 from discover_stream.types import BitstreamError, InputError, Profile
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def decode_stream(order: DecodeOrder) -> int:
 def _frames(reader: DsvReader, info: StreamInfo, order: DecodeOrder) -> Iterator[DecodedFrame | Composite]:
     """A picture for every frame: by the generative decoder in still mode, composed in stream mode."""
     still: FrameDecoder | None = None
-    composed = LatePictures(camera=info.camera)
+    composed = LatePictures(learned_painter, camera=info.camera)
     keys = sorted(info.keys.values())
     for record in reader:
         packet = record.packet

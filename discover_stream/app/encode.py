@@ -48,6 +48,11 @@ class FrameEncoder:
         self._status = ModeStatus()
         self.changes: list[str] = []
 
+    @property
+    def models(self) -> bytes:
+        """What names the weights in its packets; see `StreamInfo.model`."""
+        return self._encoder.models
+
     def encode(self, frame: Frame, fps: float) -> AnyPacket:
         """The frame's packet, for all tasks.
 
@@ -122,7 +127,7 @@ def encode_stream(order: EncodeOrder) -> Written:
                     if writer is not None:
                         _check_size(order.source, frame, writer.info)
                     packet = encoder.encode(frame, source.fps)
-                    writer = writer or DsvWriter(order.output, _described(draft, frame, packet))
+                    writer = writer or DsvWriter(order.output, _described(draft, frame, encoder.models))
                     writer.write(packet)
                     advance(writer.frames, writer.frames)
             problem = source.problem
@@ -144,10 +149,10 @@ def encode_stream(order: EncodeOrder) -> Written:
     return Written(writer.frames, writer.size.total, "; ".join(encoder.changes))
 
 
-def _described(draft: StreamInfo, frame: Frame, packet: AnyPacket) -> StreamInfo:
-    """The draft with what the first frame tells."""
+def _described(draft: StreamInfo, frame: Frame, models: bytes) -> StreamInfo:
+    """The draft with what the first frame tells, and the weights that packets may name."""
     height, width = frame.image.shape[:2]
-    return replace(draft, width=width, height=height, model=packet.model)
+    return replace(draft, width=width, height=height, model=models)
 
 
 def _check_size(source: str, frame: Frame, info: StreamInfo) -> None:
@@ -162,6 +167,7 @@ def _check_size(source: str, frame: Frame, info: StreamInfo) -> None:
 def _load_encoder(order: EncodeOrder) -> FrameEncoder:
     from discover_stream.codec.camera_encoder import CameraEncoder
     from discover_stream.codec.model import load_codec
+    from discover_stream.painting import learned_codec
     from discover_stream.semantics.grounder import NanoGrounder
     from discover_stream.semantics.tracking import Tracker
 
@@ -169,4 +175,6 @@ def _load_encoder(order: EncodeOrder) -> FrameEncoder:
     bitrate = None if order.bitrate is None else 1000 * order.bitrate
     grounder = NanoGrounder.load()
     settings = CoderSettings(mode, order.quality, bitrate)
-    return FrameEncoder(grounder, CameraEncoder(load_codec(), settings), Tracker(), order.tasks)
+    return FrameEncoder(
+        grounder, CameraEncoder(load_codec(), settings, learned=learned_codec()), Tracker(), order.tasks
+    )

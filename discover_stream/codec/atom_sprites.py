@@ -8,7 +8,8 @@ where bits do not suffice they would shine through). What is drawn beside the ob
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -16,7 +17,17 @@ import numpy as np
 from discover_stream.codec.atoms import CellMask
 from discover_stream.codec.av1 import decode_av1, encode_av1
 from discover_stream.codec.composing import Drawn, Grid, PlatePicture, draw
-from discover_stream.codec.records import MAX_COORDINATE, MAX_EXTENT, QUARTER, Atom, AtomCoding, QuarterBox, Window
+from discover_stream.codec.painter import Painted, Painter, PaintJob
+from discover_stream.codec.records import (
+    MAX_COORDINATE,
+    MAX_EXTENT,
+    QUARTER,
+    Atom,
+    AtomCoding,
+    Cells,
+    QuarterBox,
+    Window,
+)
 from discover_stream.codec.sprites import (
     FRAME_LEVELS,
     GREY,
@@ -31,27 +42,7 @@ from discover_stream.codec.sprites import (
     restored,
     soft_mask,
 )
-from discover_stream.types import BitstreamError, Image
-
-
-class Painter(Protocol):
-    """Decodes LATENT atoms, which takes networks that this package does not know."""
-
-    def paint(self, atom: Atom, reference: Image | None) -> Image:
-        """An atom's samples.
-
-        Args:
-            atom: LATENT, with its payload.
-            reference: (rows * 16, columns * 16, 3) uint8 RGB, what it is coded on: the plate in its window, for
-                a refresh with the key drawn on it, or the key alone on grey; None where it is coded on nothing.
-
-        Returns:
-            (rows * 16, columns * 16, 3) uint8 RGB.
-
-        Raises:
-            BitstreamError: the payload is damaged.
-        """
-
+from discover_stream.types import CELL, BitstreamError, Image
 
 SMOOTH = 3.0
 """Standard deviation in pixels of the Gaussian over the plate that AV1 residuals are taken from."""
@@ -87,6 +78,57 @@ class Reference:
             self.alpha[down, right] = alpha
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Coming:
+    """An atom to be decoded.
+
+    Attributes:
+        atom: with its payload.
+        box: the object's in its frame.
+        plate: the one of its packet, for atoms that are coded on it.
+        key: for a refresh, the sprite of its key; None for a key, or where its key has no atom.
+    """
+
+    atom: Atom
+    box: QuarterBox
+    plate: PlatePicture | None = None
+    key: Sprite | None = None
+
+    def reference(self) -> Reference:
+        """What it is coded on. Raises ValueError where it is coded on a plate, and none is given."""
+        if self.atom.on_plate and self.plate is None:
+            raise ValueError("an atom that is coded on a plate needs that plate")
+        plate = self.plate if self.atom.on_plate else None
+        return Reference(self.atom.window, self.atom.zoom, self.box, plate, self.key, self.atom.coding)
+
+
+def sprites_of(coming: Sequence[Coming], size: tuple[int, int], painter: Painter | None = None) -> list[Sprite]:
+    """Decode atoms, those of the learned codec all at once.
+
+    Args:
+        coming: the atoms; none of them refers to another one.
+        size: width and height of the picture, in pixels.
+        painter: for LATENT atoms.
+
+    Raises:
+        BitstreamError: a payload is damaged, or there is no painter for it.
+        ValueError: an atom is coded on a plate, and none is given.
+    """
+    references = [one.reference() for one in coming]
+    jobs = {
+        index: paint_job(one, reference)
+        for index, (one, reference) in enumerate(zip(coming, references, strict=True))
+        if one.atom.coding == AtomCoding.LATENT
+    }
+    if jobs and painter is None:
+        raise BitstreamError("an atom of the learned codec came, and this decoder has no model for it")
+    painted = dict(zip(jobs, painter.paint(list(jobs.values())), strict=True)) if painter is not None else {}
+    return [
+        _sprite(one, reference, painted.get(index), size)
+        for index, (one, reference) in enumerate(zip(coming, references, strict=True))
+    ]
+
+
 def sprite_of(
     atom: Atom,
     box: QuarterBox,
@@ -96,36 +138,65 @@ def sprite_of(
     key: Sprite | None = None,
     painter: Painter | None = None,
 ) -> Sprite:
-    """Decode an atom.
+    """Decode one atom; see `Coming` and `sprites_of`."""
+    return sprites_of([Coming(atom, box, plate, key)], size, painter)[0]
 
-    Args:
-        atom: with its payload.
-        box: the object's in its frame.
-        size: width and height of the picture, in pixels.
-        plate: the one of its packet, for atoms that are coded on it.
-        key: for a refresh, the sprite of its key; None for a key, or where its key has no atom.
-        painter: for LATENT atoms.
 
-    Raises:
-        BitstreamError: the payload is damaged, or there is no painter for it.
-        ValueError: the atom is coded on a plate, and none is given.
-    """
-    if atom.on_plate and plate is None:
-        raise ValueError("an atom that is coded on a plate needs that plate")
-    width, height = size
-    reference = Reference(atom.window, atom.zoom, box, plate if atom.on_plate else None, key, atom.coding)
-    samples = _decoded(atom, reference, key is not None, painter)
-    allowed = inside(atom.window, atom.zoom, width, height)
+def paint_job(one: Coming, reference: Reference) -> PaintJob:
+    """What a painter gets of a LATENT atom."""
+    refreshes = one.key is not None
+    known = reference.samples if one.atom.on_plate or refreshes else None
+    # The same picture where it is the same: it goes through the networks once.
+    plate = known if reference.plate is not None and not refreshes else reference.plate
+    return PaintJob(one.atom, known, plate, refreshes)
+
+
+def _sprite(one: Coming, reference: Reference, painted: Painted | None, size: tuple[int, int]) -> Sprite:
+    atom, (rows, columns), behind = one.atom, grid_size(one.atom.window), reference.plate
+    if painted is not None:
+        samples, behind = painted.samples, painted.plate
+        if samples.shape != (rows, columns, 3):
+            raise BitstreamError(f"an atom of {rows}x{columns} samples was decoded to {samples.shape}")
+    else:
+        samples = decode_av1(atom.payload, columns, rows)
+        samples = restored(samples, reference.samples) if atom.on_plate else samples
+    allowed = inside(atom.window, atom.zoom, *size)
     coded = None if atom.cells is None else cell_samples(atom.cells.mask)
+    if reference.plate is not None:
+        assert behind is not None
+        alpha = soft_mask(samples, behind, atom.zoom, _both(allowed, coded))
+    else:
+        alpha = np.where(_both(allowed, coded), box_mask(one.box, atom.window, atom.zoom), np.uint8(0))
     if coded is not None:
         samples = np.where(coded[..., None], samples, reference.samples)
-    if reference.plate is not None:
-        alpha = soft_mask(samples, reference.plate, atom.zoom, _both(allowed, coded))
-    else:
-        alpha = np.where(_both(allowed, coded), box_mask(box, atom.window, atom.zoom), np.uint8(0))
-    if coded is not None and key is not None:
-        alpha = np.where(coded, alpha, reference.alpha)
-    return Sprite(samples, alpha, atom.window, atom.zoom, box, width, height)
+        if one.key is not None:
+            alpha = np.where(coded, alpha, reference.alpha)
+    return Sprite(samples, alpha, atom.window, atom.zoom, one.box, *size)
+
+
+def latent_window(
+    frame: Image, box: QuarterBox, *, zoom: int = 0, plate: PlatePicture | None = None, key: Sprite | None = None
+) -> tuple[Image, PaintJob]:
+    """What a LATENT atom of a box shows, and the atom without its payload: its window, its cells, what it is coded on.
+
+    On a plate, the cells are those that hold a part of the object, and those in which the key shows something else.
+
+    Args:
+        frame: (H, W, 3) uint8 RGB.
+        box: the object's.
+        zoom: of the atom, -1..2.
+        plate: the decoded one of the packet; None to code on nothing, or on the key alone.
+        key: for a refresh, the sprite of its key.
+    """
+    window = Window.around(box, zoom)
+    atom = Atom(window, None, 1, False, plate is not None, b"", AtomCoding.LATENT, zoom)
+    reference = Coming(atom, box, plate, key).reference()
+    samples = grid_samples(frame, window, zoom)
+    if plate is not None:
+        keep = np.maximum(object_mask(frame, samples, box, plate, (window, zoom)), reference.alpha)
+        cells = keep.reshape(window.rows, CELL, window.columns, CELL).any(axis=(1, 3))
+        atom = replace(atom, cells=Cells.of(cells) if cells.any() else None)
+    return samples, paint_job(Coming(atom, box, plate, key), reference)
 
 
 def av1_atom(
@@ -161,14 +232,28 @@ def av1_atom(
     reference = Reference(window, zoom, box, plate, key, AtomCoding.AV1)
     assert reference.plate is not None
     if keep is None:
-        near = box_mask(_grown(box), window, zoom) > 0
-        allowed = near & inside(window, zoom, frame.shape[1], frame.shape[0])
-        keep = soft_mask(samples, grid_samples(plate.image, window, zoom), zoom, allowed, FRAME_LEVELS)
+        keep = object_mask(frame, samples, box, plate, (window, zoom))
     # What the key shows beside the object is taken back too: there the plate is coded.
     whole = np.maximum(keep, reference.alpha)
     target = np.where((keep > 0)[..., None], samples, reference.plate)
     payload = encode_av1(residual(target, reference.samples, whole), quantizer)
     return Atom(window, None, 0, False, True, payload, AtomCoding.AV1, zoom)
+
+
+def object_mask(frame: Image, samples: Image, box: QuarterBox, plate: PlatePicture, grid: tuple[Window, int]) -> Alpha:
+    """What of a window is the object, by the frame's difference to the plate near the box.
+
+    Args:
+        frame: (H, W, 3) uint8 RGB.
+        samples: the same on the window's grid.
+        box: the object's.
+        plate: the decoded one.
+        grid: the window, and its zoom.
+    """
+    window, zoom = grid
+    near = box_mask(_grown(box), window, zoom) > 0
+    allowed = near & inside(window, zoom, frame.shape[1], frame.shape[0])
+    return soft_mask(samples, grid_samples(plate.image, window, zoom), zoom, allowed, FRAME_LEVELS)
 
 
 def _grown(box: QuarterBox) -> QuarterBox:
@@ -189,16 +274,3 @@ def _smoothed(samples: Image, zoom: int) -> Image:
 
 def _both(one: CellMask, other: CellMask | None) -> CellMask:
     return one if other is None else one & other
-
-
-def _decoded(atom: Atom, reference: Reference, refreshes: bool, painter: Painter | None) -> Image:
-    rows, columns = grid_size(atom.window)
-    if atom.coding == AtomCoding.AV1:
-        picture = decode_av1(atom.payload, columns, rows)
-        return restored(picture, reference.samples) if atom.on_plate else picture
-    if painter is None:
-        raise BitstreamError("an atom of the learned codec came, and this decoder has no model for it")
-    samples = painter.paint(atom, reference.samples if atom.on_plate or refreshes else None)
-    if samples.shape != (rows, columns, 3):
-        raise BitstreamError(f"an atom of {rows}x{columns} samples was decoded to {samples.shape}")
-    return samples

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from discover_stream.codec.any_packet import AnyPacket
+from discover_stream.codec.atom_choice import Learned
 from discover_stream.codec.critic import Critic
 from discover_stream.codec.mode_policy import (
     ENOUGH,
@@ -73,6 +74,7 @@ class CameraEncoder:
         settings: how.
         memory: of the encoder before, with an incarnation of its own.
         critic: of streams; see `StreamEncoder`.
+        learned: codes atoms of streams where that is smaller; packets of streams name its model then.
     """
 
     def __init__(
@@ -81,8 +83,9 @@ class CameraEncoder:
         settings: CoderSettings,
         memory: CameraMemory | None = None,
         critic: Critic | None = None,
+        learned: Learned | None = None,
     ) -> None:
-        self._model, self._settings, self._critic = model, settings, critic
+        self._model, self._settings, self._critic, self._learned = model, settings, critic, learned
         self._stream: _Stream | None = None
         self._rate: float | None = None
         self._complaint: Complaint | None = None
@@ -135,6 +138,16 @@ class CameraEncoder:
         self.status = ModeStatus("stream" if streamed else "still", told)
         return packet
 
+    @property
+    def models(self) -> bytes:
+        """What names the weights in this camera's packets, as `StreamInfo.model` has it."""
+        still, stream = self._model.short_hash, self._stream_model
+        return still if still == stream else still + stream
+
+    @property
+    def _stream_model(self) -> bytes:
+        return self._model.short_hash if self._learned is None else self._learned.name
+
     def unwritten(self) -> None:
         """The last packet never came anywhere: nothing may refer to it, so a stream begins anew."""
         self._stream, self.memory = None, self._before
@@ -162,11 +175,11 @@ class CameraEncoder:
             if self._stream is not None:
                 next_plate = self._stream.next_plate
                 self.memory = dataclasses.replace(self.memory, next_plate=next_plate)
-            settings = StreamSettings(
-                self._model.short_hash, rate, self._settings.quality, bitrate=self._settings.bitrate
-            )
+            settings = StreamSettings(self._stream_model, rate, self._settings.quality, bitrate=self._settings.bitrate)
             start = StreamStart(self.memory.incarnation, next_plate, lost_frames(self.memory, frame.seq))
-            self._stream = _Stream(StreamEncoder(settings, start, critic=self._critic), size, rate)
+            self._stream = _Stream(
+                StreamEncoder(settings, start, critic=self._critic, learned=self._learned), size, rate
+            )
         return self._stream.encode(frame, asks, delivered)
 
 

@@ -8,6 +8,7 @@ from discover_stream.codec.any_packet import AnyPacket
 from discover_stream.codec.follow import FetchPlates, Reading, read_packet
 from discover_stream.codec.late_pictures import LatePictures
 from discover_stream.codec.needed_packets import NeededPackets
+from discover_stream.codec.painter import Painters, no_painter
 from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.codec.stream_state import StreamState
 
@@ -16,13 +17,14 @@ class CameraReader:
     """One camera's packets in order: what each says with those before it, and the pictures of those of stream mode.
 
     For packets of still mode it needs nothing; those of stream mode are kept as long as pictures may need them, for
-    `pictures` of its own and for a decoder elsewhere, which is given what is `needed`.
+    `pictures` of its own and for a decoder elsewhere, which is given what is `needed`. `painters` are for atoms of the
+    learned codec.
     """
 
-    def __init__(self, camera: str, fetch: FetchPlates) -> None:
+    def __init__(self, camera: str, fetch: FetchPlates, painters: Painters = no_painter) -> None:
         self._camera, self._fetch = camera, fetch
         self._state = StreamState()
-        self.pictures = LatePictures(camera=camera)
+        self.pictures = LatePictures(painters, camera=camera)
         self.needed = NeededPackets()
         self.begun = False
 

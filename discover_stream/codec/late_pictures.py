@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from discover_stream.codec.needed_packets import NeededPackets
+from discover_stream.codec.painter import Painters, no_painter
 from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.types import InputError
 
 if TYPE_CHECKING:
-    from discover_stream.codec.atom_sprites import Painter
     from discover_stream.codec.composing import Composite
     from discover_stream.codec.stream_pictures import StreamPictures
 
@@ -21,12 +21,12 @@ class LatePictures:
     whoever asks seldom pays for what is shown, not for what passed by.
 
     Args:
-        painter: for atoms and plates of the learned codec.
+        painters: for atoms and plates of the learned codec.
         camera: named in errors.
     """
 
-    def __init__(self, painter: Painter | None = None, *, camera: str = "?") -> None:
-        self._camera, self._painter = camera, painter
+    def __init__(self, painters: Painters = no_painter, *, camera: str = "?") -> None:
+        self._camera, self._painters = camera, painters
         self._pictures: StreamPictures | None = None
         self._waiting = NeededPackets()
 
@@ -63,5 +63,5 @@ class LatePictures:
         if self._pictures is None:
             from discover_stream.codec.stream_pictures import StreamPictures
 
-            self._pictures = StreamPictures(self._painter, camera=self._camera)
+            self._pictures = StreamPictures(self._painters, camera=self._camera)
         return self._pictures

@@ -7,10 +7,10 @@ import math
 import cv2
 import numpy as np
 
-from discover_stream.codec.atom_sprites import Painter
 from discover_stream.codec.atoms import CellMask, cell_grid
 from discover_stream.codec.av1 import decode_av1, encode_av1
 from discover_stream.codec.composing import NOTED, PlatePicture
+from discover_stream.codec.painter import Painter, PaintJob
 from discover_stream.codec.plates import Plate, PlateCoding, Tone, Warp
 from discover_stream.codec.records import QUARTER, Atom, Window
 from discover_stream.codec.sprites import GREY, cell_samples
@@ -64,7 +64,8 @@ def _sent(plate: Plate, cells: CellMask, painter: Painter | None) -> Image:
         raise BitstreamError("a plate of the learned codec came, and this decoder has no model for it")
     rows, columns = cells.shape
     atom = Atom(Window(0, 0, rows, columns), plate.cells, plate.quality, plate.own_z, False, plate.payload)
-    samples = painter.paint(atom, None)
+    (painted,) = painter.paint([PaintJob(atom)])
+    samples = painted.samples
     if samples.shape != (rows * CELL, columns * CELL, 3):
         raise BitstreamError(f"a plate of {rows}x{columns} cells was decoded to {samples.shape}")
     return samples[: plate.height, : plate.width]

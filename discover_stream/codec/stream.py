@@ -52,7 +52,8 @@ class StreamInfo:
         width: of every frame, in pixels.
         height: of every frame, in pixels.
         fps: nominal frames a second; capture times are in the packets.
-        model: the three bytes that name the codec's weights.
+        model: the three bytes that name the codec's weights; three more for those of stream mode where they are
+            others.
         tasks: whose atoms the packets may hold.
 
     Raises:
@@ -102,7 +103,7 @@ def _problems(info: StreamInfo) -> Iterator[str]:
         yield f"frames of {info.width}x{info.height} have more than {MAX_PIXELS} pixels; resize them"
     if info.fps <= 0 or max(info.fps.numerator, info.fps.denominator) >= 2**32:
         yield f"{info.fps} frames a second cannot be written; use another rate"
-    if len(info.model) != MODEL_BYTES:
+    if len(info.model) not in (MODEL_BYTES, 2 * MODEL_BYTES):
         yield f"a model is named by {MODEL_BYTES} bytes, not by {len(info.model)}"
     if not 1 <= len(info.tasks) <= MAX_TASKS:
         yield f"{len(info.tasks)} tasks; a stream has 1 to {MAX_TASKS}"
@@ -178,7 +179,7 @@ def last_seq(packet: AnyPacket, before: int) -> int:
 
 def check_belongs(info: StreamInfo, packet: AnyPacket, after: int) -> None:
     """That a packet can follow in a stream whose last frame is `after`. Raises BitstreamError."""
-    if packet.model != info.model:
+    if packet.model not in (info.model[:MODEL_BYTES], info.model[MODEL_BYTES:]):
         raise BitstreamError(f"seq {packet.seq}: made with model {packet.model.hex()}, not {info.model.hex()}")
     for width, height in picture_sizes(packet):
         if (width, height) != (info.width, info.height):

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from discover_stream.codec.atom_choice import Learned
 from discover_stream.codec.atoms import CellMask
 from discover_stream.codec.background import Seen, boxes_mask, cells_of
 from discover_stream.codec.composing import Composite, Drawn, compose
@@ -85,12 +86,22 @@ class StreamEncoder:
         start: where an encoder before this one stopped.
         critic: says what the task sees of objects, so that no more is sent than it needs; without one, how much
             their pixels differ decides.
+        learned: codes atoms where it needs fewer bits than AV1 for the same; without one, AV1 codes all. The model of
+            `settings` is to be its own then.
     """
 
     def __init__(
-        self, settings: StreamSettings, start: StreamStart | None = None, *, critic: Critic | None = None
+        self,
+        settings: StreamSettings,
+        start: StreamStart | None = None,
+        *,
+        critic: Critic | None = None,
+        learned: Learned | None = None,
     ) -> None:
-        self._settings, self._start, self._critic = settings, start or StreamStart(), critic
+        if learned is not None and learned.name != settings.model:
+            raise InputError(f"packets would name model {settings.model.hex()}, and atoms need {learned.name.hex()}")
+        self._settings, self._start = settings, start or StreamStart()
+        self._critic, self._learned = critic, learned
         self._rules = settings.rules or StreamRules.of(settings.quality)
         self._plates = PlateMaker(round(1e6 / settings.fps), self._start.next_plate, settings.plates)
         self._lives: dict[int, Live] = {}
@@ -152,7 +163,7 @@ class StreamEncoder:
         shown = tuple(sorted(set(tasks) | stopped))
         turn = Turn(
             frame.seq, time, scene, self._plates.picture, shown, frozenset(started if fresh else ()), rules, lists,
-            self._budget(), self._seq < 0 or cut, self._critic,
+            self._budget(), self._seq < 0 or cut, self._critic, self._learned,
         )  # fmt: skip
         writer = RecordWriter(turn)
         writer.tracks(sights, self._lives)

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from discover_stream.codec.atom_sprites import Painter, sprite_of
+from discover_stream.codec.atom_sprites import Coming, sprites_of
 from discover_stream.codec.composing import Composite, Drawn, PlatePicture, compose
+from discover_stream.codec.painter import Painters, no_painter
 from discover_stream.codec.plate_pictures import plate_picture, warped
-from discover_stream.codec.plates import Plate, Warp
-from discover_stream.codec.records import Atom, QuarterBox, Ref
+from discover_stream.codec.plates import Plate, PlateCoding, Warp
+from discover_stream.codec.records import Atom, AtomCoding, QuarterBox, Ref
 from discover_stream.codec.sprites import Sprite
 from discover_stream.codec.stream_apply import apply
 from discover_stream.codec.stream_packet import StreamPacket
@@ -35,12 +36,13 @@ class PlateStore:
     """Plates by id, as they came, and the pictures of those last used.
 
     Args:
-        painter: for payloads of the learned codec.
+        painters: for payloads of the learned codec.
     """
 
-    def __init__(self, painter: Painter | None = None) -> None:
-        self._painter = painter
+    def __init__(self, painters: Painters = no_painter) -> None:
+        self._painters = painters
         self._records: dict[int, Plate] = {}
+        self._models: dict[int, bytes] = {}
         self._pictures: OrderedDict[int, PlatePicture] = OrderedDict()
 
     def __contains__(self, plate_id: int) -> bool:
@@ -58,18 +60,23 @@ class PlateStore:
         """Width and height of the newest plate."""
         return self.size(max(self._records)) if self._records else None
 
-    def added(self, plates: Iterable[Plate]) -> PlateStore:
+    def added(self, plates: Iterable[Plate], model: bytes) -> PlateStore:
         """A store with more plates, those whose parents are held. What is held already stays, unless it is bare.
+
+        Args:
+            plates: of a packet.
+            model: that the packet names.
 
         Raises:
             BitstreamError: their payloads are more than a decoder holds.
         """
-        more = PlateStore(self._painter)
+        more = PlateStore(self._painters)
         more._records, more._pictures = dict(self._records), self._pictures.copy()
+        more._models = dict(self._models)
         for plate in plates:
             same = more._records.get(plate.plate_id)
             if (same is None or same.is_bare) and (not plate.parent or plate.parent in more._records):
-                more._records[plate.plate_id] = plate
+                more._records[plate.plate_id], more._models[plate.plate_id] = plate, model
                 if same is not None:  # others may have been made from it
                     more._pictures.clear()
         total = sum(len(plate.payload or b"") for plate in more._records.values())
@@ -86,6 +93,7 @@ class PlateStore:
                 kept.add(name)
                 name = self._records[name].parent
         self._records = {name: plate for name, plate in self._records.items() if name in kept}
+        self._models = {name: model for name, model in self._models.items() if name in kept}
         self._pictures = OrderedDict((name, picture) for name, picture in self._pictures.items() if name in kept)
 
     def picture(self, plate_id: int) -> PlatePicture:
@@ -93,7 +101,9 @@ class PlateStore:
         found = self._pictures.get(plate_id)
         if found is None:
             plate = self._records[plate_id]
-            found = plate_picture(plate, self.picture(plate.parent) if plate.parent else None, self._painter)
+            learned = plate.payload is not None and plate.coding == PlateCoding.ATOM
+            painter = self._painters(self._models[plate_id]) if learned else None
+            found = plate_picture(plate, self.picture(plate.parent) if plate.parent else None, painter)
             self._pictures[plate_id] = found
         self._pictures.move_to_end(plate_id)
         while len(self._pictures) > DECODED_PLATES:
@@ -108,15 +118,15 @@ class StreamPictures:
         state: what it holds, but for pixels.
 
     Args:
-        painter: for atoms and plates of the learned codec; without it, streams that have some are refused.
+        painters: for atoms and plates of the learned codec; without them, streams that have some are refused.
         camera: named in errors.
         max_samples: of all sprites together; packets that need more are refused.
     """
 
-    def __init__(self, painter: Painter | None = None, *, camera: str = "?", max_samples: int = MAX_SAMPLES) -> None:
+    def __init__(self, painters: Painters = no_painter, *, camera: str = "?", max_samples: int = MAX_SAMPLES) -> None:
         self.state = StreamState()
-        self._painter, self._camera, self._limit = painter, camera, max_samples
-        self._plates = PlateStore(painter)
+        self._painters, self._camera, self._limit = painters, camera, max_samples
+        self._plates = PlateStore(painters)
         self._sprites: dict[SpriteName, Sprite] = {}
         self._size: tuple[int, int] | None = None
         self._view = (0, 0)
@@ -134,7 +144,7 @@ class StreamPictures:
         step = apply(self.state, packet, camera=self._camera)
         sprites, size, view = self._sprites, self._size, self._view
         try:
-            plates = self._plates.added(packet.plates)
+            plates = self._plates.added(packet.plates, packet.model)
             if packet.tasks:
                 # A restarted encoder's frames and slots are others.
                 sprites = {} if packet.incarnation != self.state.incarnation else sprites
@@ -185,14 +195,19 @@ class StreamPictures:
         there = any(task.plate_there and task.plate_id == packet.plate_id for task in state.tasks.values())
         needed = there and any(atom.on_plate for _, atom, _ in coming)
         plate = _shown(plates, packet.plate_id, packet.view) if needed else None
+        if size is None:
+            return sprites
+        decodable: dict[SpriteName, Coming] = {}
         for name, atom, box in coming:
             ref, seq = name
             refreshes = seq != ref.seq and alive[name].own is not None
             key = sprites.get((ref, ref.seq)) if refreshes else None
-            if size is None or (atom.on_plate and plate is None) or (refreshes and key is None):
-                continue
-            sprites[name] = sprite_of(atom, box, size, plate=plate, key=key, painter=self._painter)
-        return sprites
+            if (not atom.on_plate or plate is not None) and (not refreshes or key is not None):
+                decodable[name] = Coming(atom, box, plate, key)
+        learned = any(one.atom.coding == AtomCoding.LATENT for one in decodable.values())
+        painter = self._painters(packet.model) if learned else None
+        made = sprites_of(list(decodable.values()), size, painter)
+        return sprites | dict(zip(decodable, made, strict=True))
 
     def _drawn(self, tasks: Mapping[int, TaskState]) -> list[Drawn]:
         """What is drawn for some tasks, first to last."""

@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 
 QUALITIES = 8
+COARSEST, FINEST = 44, 8
+"""Quantizers of the first and the last quality."""
 
 
 class Act(Enum):
@@ -88,7 +90,7 @@ class StreamRules:
             raise ValueError(f"quality {quality} is not in 1..{QUALITIES}")
         step = quality - 1
         return cls(
-            quantizer=(44, 38, 32, 27, 22, 17, 12, 8)[step],
+            quantizer=(COARSEST, 38, 32, 27, 22, 17, 12, FINEST)[step],
             plate_quantizer=(48, 45, 42, 39, 37, 35, 32, 28)[step],
             threshold=(14.0, 12.0, 10.5, 9.0, 8.0, 7.0, 6.0, 5.0)[step],
             contrast=(0.4, 0.35, 0.3, 0.25, 0.22, 0.2, 0.15, 0.1)[step],
@@ -290,6 +292,43 @@ def tried(size: float, rules: StreamRules) -> tuple[int, ...]:
 def serves(loss: float, rules: StreamRules) -> bool:
     """Whether a picture that is about to be sent is good enough for the critic, with room for what time does to it."""
     return loss <= rules.loses / 2
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A coded picture of an object.
+
+    Attributes:
+        bits: of its payload.
+        error: that it leaves, see `stream_motion.error`.
+    """
+
+    bits: int
+    error: float
+
+
+class Preference(Enum):
+    """Which of two coded pictures is sent."""
+
+    AV1 = "av1"
+    LEARNED = "learned"
+
+
+ALIKE_ERROR = 1.05
+"""Times the error of AV1 up to which a picture of the learned codec counts as equally good."""
+
+
+def compare(av1: Offer, learned: Offer) -> Preference:
+    """The one with fewer bits at equal quality; AV1, which any decoder has, where they are equal."""
+    better = learned.bits < av1.bits and learned.error <= ALIKE_ERROR * av1.error
+    return Preference.LEARNED if better else Preference.AV1
+
+
+def latent_qualities(rules: StreamRules) -> tuple[int, ...]:
+    """Qualities of the learned codec to try, the coarsest first: those around the one whose place among the eight is
+    that of the quantizer between the coarsest and the finest."""
+    middle = 1 + (COARSEST - rules.quantizer) * (QUALITIES - 1) / (COARSEST - FINEST)
+    return tuple(sorted({min(max(round(middle) + step, 1), QUALITIES) for step in (-2, 0, 2)}))
 
 
 def zoom_for(size: float, rules: StreamRules) -> int:

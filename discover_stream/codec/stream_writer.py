@@ -6,11 +6,11 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from discover_stream.codec.atom_sprites import av1_atom, sprite_of
+from discover_stream.codec.atom_choice import Learned, Picture, picture_of, side_of
 from discover_stream.codec.composing import PlatePicture
 from discover_stream.codec.critic import Critic
-from discover_stream.codec.quarter_box import QUARTER, QuarterBox
-from discover_stream.codec.records import STILL, Atom, End, Key, Move, Ref
+from discover_stream.codec.quarter_box import QuarterBox
+from discover_stream.codec.records import STILL, End, Key, Move, Ref
 from discover_stream.codec.sprites import Sprite
 from discover_stream.codec.stream_critique import Critique, Layer
 from discover_stream.codec.stream_motion import Scene, error, plate_error
@@ -21,12 +21,10 @@ from discover_stream.codec.stream_policy import (
     Verdict,
     criticised,
     decide_track,
-    quantizer_for,
     refresh_pays,
     resembles,
     serves,
     tried,
-    zoom_for,
 )
 from discover_stream.codec.stream_tracks import Judged, Live, Sight, hidden_by, judged, newborn
 
@@ -47,6 +45,7 @@ class Turn:
         budget: bits for atoms.
         taken_in: the plate is new, so it shows what is found for the first time.
         critic: who says what the task sees; None for nobody.
+        learned: the codec to try for atoms beside AV1; None for AV1 alone.
     """
 
     seq: int
@@ -60,6 +59,7 @@ class Turn:
     budget: float
     taken_in: bool
     critic: Critic | None = None
+    learned: Learned | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,34 +75,6 @@ class _Picked:
 
 def _on_plate(view: TrackView, rules: StreamRules) -> bool:
     return view.parked or view.plate_error <= rules.threshold
-
-
-def side_of(box: QuarterBox) -> float:
-    """The side in pixels of a square of the same area."""
-    return float((box.width * box.height) ** 0.5 / QUARTER)
-
-
-def picture_of(
-    scene: Scene,
-    box: QuarterBox,
-    plate: PlatePicture,
-    rules: StreamRules,
-    key: Sprite | None = None,
-    quantizer: int | None = None,
-) -> Atom:
-    """An object's picture, coded on the plate; as a refresh where the picture of its key is given.
-
-    Args:
-        scene: the frame.
-        box: the object's.
-        plate: that decoders have.
-        rules: for this frame.
-        key: the picture that a refresh is coded on.
-        quantizer: 1..63; None for that of the rules.
-    """
-    side = side_of(box)
-    chosen = quantizer_for(side, rules) if quantizer is None else quantizer
-    return av1_atom(scene.frame, box, chosen, zoom=zoom_for(side, rules), plate=plate, key=key)
 
 
 class RecordWriter:
@@ -193,19 +165,18 @@ class RecordWriter:
 
     def _pictured(self, one: _Picked, verdict: Verdict, lives: dict[int, Live]) -> int:
         """Send a key or a refresh; the bits of its atom."""
-        scene, plate, rules, live = self.turn.scene, self.turn.plate, self.turn.rules, one.live
+        live = one.live
         box = one.sight.box if one.sight is not None else one.judged.box
-        size = (scene.frame.shape[1], scene.frame.shape[0])
         if not verdict.atom:
             self._key(one, box, None, lives)
             return 0
         quantizer = self._quantizer(one, box)
-        atom = picture_of(scene, box, plate, rules, quantizer=quantizer)
+        picture = self._picture(box, quantizer)
         if verdict.act == Act.RENEW and live is not None and live.own is not None and resembles(one.judged.view):
-            refresh = picture_of(scene, box, plate, rules, live.own, quantizer)
+            refresh = self._picture(box, quantizer, live.own)
             assert one.judged.view.key_s is not None
-            if refresh_pays(len(atom.payload), len(refresh.payload), one.judged.view.key_s, rules):
-                live.sprite = sprite_of(refresh, box, size, plate=plate, key=live.own)
+            if refresh_pays(picture.bits, refresh.bits, one.judged.view.key_s, self.turn.rules):
+                live.sprite = refresh.sprite
                 live.source, live.hidden = self.turn.seq, False
                 live.resized(box)
                 speed = live.steady()
@@ -213,21 +184,24 @@ class RecordWriter:
                 live.box, live.said, live.speed = box, self.turn.seq, speed
                 self._sent(live, box)
                 self.moves.append(Move(
-                    live.ref, self._members(live.tasks), box, speed=None if speed == stated else speed, atom=refresh,
+                    live.ref, self._members(live.tasks), box, speed=None if speed == stated else speed,
+                    atom=refresh.atom,
                 ))  # fmt: skip
-                return 8 * len(refresh.payload)
-        self._key(one, box, atom, lives)
-        return 8 * len(atom.payload)
+                return refresh.bits
+        self._key(one, box, picture, lives)
+        return picture.bits
+
+    def _picture(self, box: QuarterBox, quantizer: int | None, key: Sprite | None = None) -> Picture:
+        turn = self.turn
+        return picture_of(turn.scene, box, turn.plate, turn.rules, key=key, quantizer=quantizer, learned=turn.learned)
 
     def _quantizer(self, one: _Picked, box: QuarterBox) -> int | None:
         """The coarsest quantizer for which the critic is content, else the finest; None where it cannot tell."""
         if self._critique is None:
             return None
-        scene, rules, chosen = self.turn.scene, self.turn.rules, None
-        size = (scene.frame.shape[1], scene.frame.shape[0])
+        rules, chosen = self.turn.rules, None
         for quantizer in tried(side_of(box), rules):
-            atom = picture_of(scene, box, self.turn.plate, rules, quantizer=quantizer)
-            sprite = sprite_of(atom, box, size, plate=self.turn.plate)
+            sprite = self._picture(box, quantizer).sprite
             lost = self._critique.loss(one.track, self._layer(one.live, box, sprite))
             if lost is None:
                 break
@@ -260,7 +234,7 @@ class RecordWriter:
         else:
             live.sent_error = error(self.turn.scene, live.sprite, box, hidden)[0]
 
-    def _key(self, one: _Picked, box: QuarterBox, atom: Atom | None, lives: dict[int, Live]) -> None:
+    def _key(self, one: _Picked, box: QuarterBox, picture: Picture | None, lives: dict[int, Live]) -> None:
         old, sight = one.live, one.sight
         if sight is not None:
             track, score, labels = sight.track, sight.score, dict(sight.labels)
@@ -272,8 +246,7 @@ class RecordWriter:
             labels = known | labels
         labels = {task: label for task, label in labels.items() if task in self.turn.tasks}
         tasks = tuple(sorted(labels))
-        size = (self.turn.scene.frame.shape[1], self.turn.scene.frame.shape[0])
-        sprite = None if atom is None else sprite_of(atom, box, size, plate=self.turn.plate)
+        atom, sprite = (None, None) if picture is None else (picture.atom, picture.sprite)
         shown = atom is None and _on_plate(one.judged.view, self.turn.rules)
         if sprite is not None and not sprite.alpha.any():
             atom = sprite = None  # the plate shows all of it that the quantizer leaves

@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
+from discover_stream.codec.atom_choice import Learned
 from discover_stream.codec.critic import Critic
+from discover_stream.codec.painter import Painter, no_painter
 from discover_stream.codec.stream_coding import parse_stream_packet, stream_packet_bytes
 from discover_stream.codec.stream_encoder import StreamEncoder, StreamSettings
 from discover_stream.codec.stream_packet import StreamPacket
@@ -20,7 +22,7 @@ from discover_stream.types import Frame, InputError
 
 TASK, KEY = "task", 1
 MODEL = bytes(3)
-"""Packets of AV1 atoms name no weights."""
+"""Packets of AV1 atoms need no weights."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,19 @@ class OursStream:
     Attributes:
         settings: of the encoder, but for the frame rate, which is the clip's.
         critic: of the encoder; None for none.
+        learned: codes atoms where it is smaller, and decodes them; None for AV1 alone.
     """
 
     settings: StreamSettings
     critic: Critic | None = None
+    learned: Learned | None = None
 
     @property
     def name(self) -> str:
         """As in tables."""
         named = (", rate control", self.settings.bitrate is not None), (", critic", self.critic is not None)
-        return "ours stream, av1 atoms" + "".join(text for text, true in named if true)
+        atoms = "av1 atoms" if self.learned is None else f"learned atoms {self.learned.name.hex()}"
+        return f"ours stream, {atoms}" + "".join(text for text, true in named if true)
 
     def encode(self, clip: Clip) -> Coded:
         """Code a clip to one packet a frame; see `System.encode`.
@@ -49,7 +54,7 @@ class OursStream:
         """
         if clip.fps <= 0:
             raise InputError(f"{clip.name}: stream mode codes clips of one camera; measure pictures in still mode")
-        packets = stream_packets(clip, self.settings, self.critic)
+        packets = self.packets(clip)
         height, width = clip.frames[0].shape[:2]
         first, setup = without_plates(packets[0])
         chunks = [Chunk(index, stream_packet_bytes(packet)) for index, packet in enumerate((first, *packets[1:]))]
@@ -57,7 +62,7 @@ class OursStream:
 
     def decode(self, coded: Coded) -> Decoded:
         """Decode every packet; see `System.decode`."""
-        decoder = StreamPictures(camera=str(coded.notes["camera"]))
+        decoder = StreamPictures(self._painter, camera=str(coded.notes["camera"]))
         decoder.take(parse_stream_packet(coded.setup))
         frames, maps = [], []
         for chunk in coded.chunks:
@@ -67,15 +72,25 @@ class OursStream:
             maps.append(composite.provenance)
         return Decoded(tuple(frames), tuple(maps))
 
+    def packets(self, clip: Clip) -> list[StreamPacket]:
+        """A clip's packets, in order."""
+        return stream_packets(clip, self.settings, self.critic, self.learned)
+
+    def _painter(self, model: bytes) -> Painter:
+        return no_painter(model) if self.learned is None else self.learned
+
     def command(self) -> str:
         """The equivalent command."""
         rate = "" if self.settings.bitrate is None else f" --bitrate {self.settings.bitrate / 1000:g}k"
         return f"discover encode IN --task TASK --mode stream --quality {self.settings.quality}{rate} -o S.dsv"
 
 
-def stream_packets(clip: Clip, settings: StreamSettings, critic: Critic | None = None) -> list[StreamPacket]:
+def stream_packets(
+    clip: Clip, settings: StreamSettings, critic: Critic | None = None, learned: Learned | None = None
+) -> list[StreamPacket]:
     """A clip's packets, in order."""
-    encoder = StreamEncoder(dataclasses.replace(settings, fps=clip.fps), critic=critic)
+    model = settings.model if learned is None else learned.name
+    encoder = StreamEncoder(dataclasses.replace(settings, fps=clip.fps, model=model), critic=critic, learned=learned)
     packets = []
     for index, (image, regions) in enumerate(zip(clip.frames, clip.regions, strict=True)):
         frame = Frame(clip.name, index, round(index * 1e9 / clip.fps), image)

@@ -94,12 +94,19 @@ def _ours(values: dict[str, Setting]) -> System:
 def _ours_stream(values: dict[str, Setting]) -> System:
     from discover_stream.codec.stream_encoder import StreamSettings
     from discover_stream.evaluation.ours_stream import MODEL, OursStream
+    from discover_stream.painting import FOLDER_VARIABLE, learned_codec
     from discover_stream.semantics.critic import GrounderCritic
 
     bitrate = float(values.pop("bitrate", 0))
     quality = int(values.pop("quality", 4))
     critic = GrounderCritic.load() if int(values.pop("critic", 0)) else None
-    return OursStream(StreamSettings(MODEL, quality=quality, bitrate=1000 * bitrate if bitrate else None), critic)
+    learned = None
+    if int(values.pop("learned", 0)):
+        learned = learned_codec()
+        if learned is None:
+            raise InputError(f"no weights of the learned codec are at hand; name a folder in {FOLDER_VARIABLE}")
+    settings = StreamSettings(MODEL, quality=quality, bitrate=1000 * bitrate if bitrate else None)
+    return OursStream(settings, critic, learned)
 
 
 BUILDERS: Mapping[str, Callable[[dict[str, Setting]], System]] = {

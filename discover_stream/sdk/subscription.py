@@ -11,6 +11,7 @@ from typing import Self
 from discover_stream.codec.any_packet import parse_any
 from discover_stream.codec.camera_reader import CameraReader
 from discover_stream.codec.stream_packet import StreamPacket
+from discover_stream.painting import learned_painter
 from discover_stream.sdk.frames import LocalPictures, Pictures, TaskFrame
 from discover_stream.sdk.starts import From, default_log, keep_start, label_sets, open_existing, seek, start_of
 from discover_stream.types import BitstreamError, InputError, LabelSet
@@ -132,7 +133,9 @@ class Subscription:
 
     def _camera_reader(self, camera: str) -> CameraReader:
         if camera not in self._cameras:
-            self._cameras[camera] = CameraReader(camera, lambda number: self._plates.fetch(camera, number))
+            self._cameras[camera] = CameraReader(
+                camera, lambda number: self._plates.fetch(camera, number), learned_painter
+            )
         return self._cameras[camera]
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from discover_stream.codec.atom_sprites import Reference, av1_atom, sprite_of
 from discover_stream.codec.composing import Drawn, PlatePicture, compose
+from discover_stream.codec.painter import Painted, PaintJob
 from discover_stream.codec.records import Atom, AtomCoding, Cells, QuarterBox, Window
 from discover_stream.types import BitstreamError, Image, InputError, Provenance
 
@@ -138,10 +140,12 @@ def test_latent_atoms_are_painted_on_their_reference() -> None:
         def __init__(self) -> None:
             self.seen: list[Image | None] = []
 
-        def paint(self, atom: Atom, reference: Image | None) -> Image:
-            self.seen.append(reference)
+        def paint(self, jobs: Sequence[PaintJob]) -> list[Painted]:
+            (job,) = jobs
+            atom = job.atom
+            self.seen.append(job.reference)
             base = np.zeros((atom.window.rows * 16, atom.window.columns * 16, 3), np.uint8)
-            return base + np.uint8(len(atom.payload))
+            return [Painted(base + np.uint8(len(atom.payload)), job.plate)]
 
     brush, window = Brush(), Window.around(box(30, 50))
     atom = Atom(window, None, 3, False, True, b"12345")

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -16,9 +18,12 @@ from discover_stream.codec.camera_reader import CameraReader
 from discover_stream.codec.mode_policy import CoderSettings, ModeRules, ModeState
 from discover_stream.codec.model import CodecModel, load_codec
 from discover_stream.codec.packet import Packet
+from discover_stream.codec.painter import Painted, PaintJob
+from discover_stream.codec.records import Atom
 from discover_stream.codec.still import decode_packet
+from discover_stream.codec.stream import StreamInfo, StreamTask, check_belongs
 from discover_stream.codec.stream_packet import StreamPacket
-from discover_stream.types import Box, Frame, Image, InputError, TaskOptions
+from discover_stream.types import BitstreamError, Box, Frame, Image, InputError, TaskOptions
 
 CARS, ALL = 11, 22
 REGIONS = TaskOptions("regions")
@@ -243,3 +248,31 @@ def test_a_critic_is_asked_in_stream_mode_alone(model: CodecModel) -> None:
     original, shown, count = eye.asked[-1]
     assert original.shape == shown.shape == (HEIGHT, WIDTH, 3)
     assert count >= 1
+
+
+def test_packets_of_streams_name_the_learned_codec(model: CodecModel) -> None:
+    class Silent:
+        """Has a name, and makes nothing that is smaller."""
+
+        name = b"new"
+
+        def sketch(self, samples: Image, job: PaintJob) -> Silent:
+            self._atom = dataclasses.replace(job.atom, payload=bytes(10_000))
+            return self
+
+        def atom(self, quality: int) -> Atom:
+            return self._atom
+
+        def paint(self, jobs: Sequence[PaintJob]) -> list[Painted]:
+            raise AssertionError("what is larger is not looked at")
+
+    encoder = CameraEncoder(model, CoderSettings("auto", 3), learned=Silent())
+    packets = [encode(encoder, seq) for seq in range(6)]
+    assert {packet.model for packet in packets} == {b"new"}
+    info = StreamInfo("street", WIDTH, HEIGHT, Fraction(10), encoder.models, (StreamTask("cars", 1, ()),))
+    still = encoder.encode(frame(0, places(0)), {"cars": Ask(info.tasks[0].key)}, again=True)
+    assert still.model == model.short_hash
+    check_belongs(info, still, -1)
+    with pytest.raises(BitstreamError, match="made with model"):
+        check_belongs(dataclasses.replace(info, model=b"new"), still, -1)
+    assert CameraEncoder(model, CoderSettings("auto", 3)).models == model.short_hash

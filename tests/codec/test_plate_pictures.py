@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
 
 from discover_stream.codec.composing import PlatePicture
+from discover_stream.codec.painter import Painted, PaintJob
 from discover_stream.codec.plate_pictures import av1_payload, plate_picture, toned, warped
 from discover_stream.codec.plates import Clock, Plate, PlateCoding, Tone, Warp
-from discover_stream.codec.records import Atom, Cells
+from discover_stream.codec.records import Cells
 from discover_stream.types import BitstreamError, Image
 
 WIDTH, HEIGHT = 120, 90
@@ -154,10 +156,11 @@ def test_only_the_clock_is_known_of_a_bare_plate() -> None:
 
 def test_a_plate_of_the_learned_codec_is_painted() -> None:
     class Brush:
-        def paint(self, atom: Atom, reference: Image | None) -> Image:
-            assert reference is None
-            assert (atom.window.rows, atom.window.columns, atom.quality) == (6, 8, 4)
-            return np.full((96, 128, 3), len(atom.payload), np.uint8)
+        def paint(self, jobs: Sequence[PaintJob]) -> list[Painted]:
+            (job,) = jobs
+            assert job.reference is None
+            assert (job.atom.window.rows, job.atom.window.columns, job.atom.quality) == (6, 8, 4)
+            return [Painted(np.full((96, 128, 3), len(job.atom.payload), np.uint8))]
 
     plate = Plate(5, WIDTH, HEIGHT, (0,), CLOCK, quality=4, payload=b"1234567")
     assert (plate_picture(plate, None, Brush()).image == 7).all()

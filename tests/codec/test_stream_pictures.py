@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from collections.abc import Sequence
 from random import Random
 
 import numpy as np
@@ -12,9 +13,10 @@ from stream_encoder import SIZE, stream
 
 from discover_stream.codec.atom_sprites import av1_atom
 from discover_stream.codec.composing import Composite, PlatePicture
+from discover_stream.codec.painter import Painted, PaintJob
 from discover_stream.codec.plate_pictures import av1_payload
 from discover_stream.codec.plates import Clock, Plate, PlateCoding, Tone
-from discover_stream.codec.records import Atom, Cells, End, Key, Move, QuarterBox, Ref
+from discover_stream.codec.records import Cells, End, Key, Move, QuarterBox, Ref
 from discover_stream.codec.stream_coding import parse_stream_packet, stream_packet_bytes
 from discover_stream.codec.stream_packet import StreamPacket, route_stream
 from discover_stream.codec.stream_pictures import PlateStore, StreamPictures
@@ -27,12 +29,19 @@ CLOCK = Clock(10**15, 0, 100_000, 1000)
 class Brush:
     """Paints what follows from an atom's bytes and its reference, so that a wrong one of either is seen."""
 
-    def paint(self, atom: Atom, reference: Image | None) -> Image:
-        shape = (atom.window.rows * 16, atom.window.columns * 16, 3)
-        shade = np.uint8(60 + zlib.crc32(atom.payload) % 120)
-        base = np.full(shape, shade, np.uint8) if reference is None else reference // 2 + shade // 2
+    def paint(self, jobs: Sequence[PaintJob]) -> list[Painted]:
+        return [Painted(self._one(job), job.plate) for job in jobs]
+
+    def _one(self, job: PaintJob) -> Image:
+        shape = (job.atom.window.rows * 16, job.atom.window.columns * 16, 3)
+        shade = np.uint8(60 + zlib.crc32(job.atom.payload) % 120)
+        base = np.full(shape, shade, np.uint8) if job.reference is None else job.reference // 2 + shade // 2
         base[::4] = 255 - base[::4]
         return base
+
+
+def brushes(model: bytes) -> Brush:
+    return Brush()
 
 
 def street() -> Image:
@@ -63,7 +72,7 @@ def plate(plate_id: int = 1, image: Image | None = None) -> Plate:
 
 
 def decoded_plate() -> PlatePicture:
-    store = PlateStore().added([plate()])
+    store = PlateStore().added([plate()], b"abc")
     return store.picture(1)
 
 
@@ -188,23 +197,23 @@ def test_plates_change_and_are_shifted_by_the_view() -> None:
 
 
 def test_a_bare_plate_is_filled_in_when_it_comes() -> None:
-    store = PlateStore().added([plate().bare()])
+    store = PlateStore().added([plate().bare()], b"abc")
     assert not store.picture(1).there.any()
-    assert store.added([plate()]).picture(1).there is None
-    assert store.added([plate()]).added([plate().bare()]).picture(1).there is None
+    assert store.added([plate()], b"abc").picture(1).there is None
+    assert store.added([plate()], b"abc").added([plate().bare()], b"abc").picture(1).there is None
     assert store.size(1) == (WIDTH, HEIGHT)
 
 
 def test_parents_are_kept_as_long_as_their_children() -> None:
     child = Plate(2, WIDTH, HEIGHT, (0, 1), None, 1, 1, tone=Tone((0, 0, 0), (8, 8, 8)))
     other = plate(7)
-    store = PlateStore().added([plate(), child, other])
+    store = PlateStore().added([plate(), child, other], b"abc")
     store.keep([2])
     assert 1 in store
     assert 7 not in store
     assert len(store) == 2
     assert (store.picture(2).image[0, 0] == decoded_plate().image[0, 0] + 2).all()
-    orphan = PlateStore().added([child])
+    orphan = PlateStore().added([child], b"abc")
     assert 2 not in orphan
 
 
@@ -277,7 +286,7 @@ def test_every_subset_of_tasks_sees_the_same(seed: int, choice: int) -> None:
     """Composing for some tasks, and decoding only what was routed to them, give the same pictures."""
     packets, steps, _ = stream(seed)
     wanted = [task for index, task in enumerate((11, 22, 33)) if choice >> index & 1] or [11]
-    whole, routed = StreamPictures(Brush()), StreamPictures(Brush())
+    whole, routed = StreamPictures(brushes), StreamPictures(brushes)
     for packet, step in zip(packets, steps, strict=True):
         assert whole.take(packet).whole == step.whole
         made = whole.compose(wanted)
@@ -294,7 +303,7 @@ def test_lost_packets_are_missing_until_mended(seed: int, luck: int, loss: float
     """Where the state says that nothing is absent, the picture is the one of a decoder that lost nothing."""
     packets, _, _ = stream(seed)
     random = Random(luck)
-    whole, lossy = StreamPictures(Brush()), StreamPictures(Brush())
+    whole, lossy = StreamPictures(brushes), StreamPictures(brushes)
     for index, packet in enumerate(packets):
         whole.take(packet)
         if index and random.random() < loss:
@@ -308,7 +317,7 @@ def test_lost_packets_are_missing_until_mended(seed: int, luck: int, loss: float
 
 def test_what_is_held_does_not_grow() -> None:
     packets, _, _ = stream(7, 120)
-    pictures = StreamPictures(Brush())
+    pictures = StreamPictures(brushes)
     for packet in packets:
         step = pictures.take(packet)
         pictures.compose()
