@@ -16,19 +16,19 @@ from typing import TYPE_CHECKING, Any, Protocol
 import ray
 
 from actors.camera_coder import RegionsByTask
-from actors.decode_pool import DecodeOptions
 from actors.encode import EncodeReport, EncodeSettings
 from actors.ingest import IngestReport
 from actors.route import RouteReport
 from discover_stream.config import CameraConfig, GrounderConfig
+from discover_stream.decode_options import DecodeOptions
 from discover_stream.types import Image, LabelSet, Region, Task
 from topics import open_log
 from topics.failpoints import hit
 from topics.log import Log, LogError
 
 if TYPE_CHECKING:
-    from actors.decode_pool import JobDecoder
     from actors.encode import AskGround, EncodeStage
+    from actors.job_decoder import JobDecoder
     from actors.stream_jobs import Job
     from discover_stream.codec.critic import Critic
     from discover_stream.codec.model import CodecModel
@@ -265,7 +265,7 @@ class DecodeActor:
 
     def decode(self, jobs: list[Job], options: DecodeOptions) -> list[DecodedFrame]:
         """Decode packets, in order. Raises BitstreamError for one that is damaged or of another model."""
-        from actors.decode_pool import JobDecoder
+        from actors.job_decoder import JobDecoder
         from discover_stream.sdk import LazyDecoder
 
         if self._decoder is None:
@@ -273,7 +273,7 @@ class DecodeActor:
 
             torch.set_num_threads(self._threads)
             self._decoder = JobDecoder(LazyDecoder().get)
-        found = [frame for job in jobs for frame in self._decoder.decode(job, options)]
+        found = [frame for frames in self._decoder.decode_many(jobs, options) for frame in frames]
         self._done += len(found)
         return found
 

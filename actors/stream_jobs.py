@@ -24,11 +24,19 @@ STRETCH = 16
 
 @dataclass(frozen=True, slots=True)
 class DecodeJob:
-    """A packet to decode: its camera, its bytes, and the keys of the tasks wanted (None: all it holds)."""
+    """A packet of still mode to decode.
+
+    Attributes:
+        camera: its name.
+        data: the packet.
+        tasks: keys of the tasks wanted; None for all it holds.
+        session: names a row of pictures, of which only what changed is decoded; empty for the row of a single call.
+    """
 
     camera: str
     data: bytes
     tasks: frozenset[int] | None = None
+    session: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +99,7 @@ class JobPlanner:
         stretch: int = STRETCH,
     ) -> None:
         self._plates, self._lead, self._tasks = plates, lead, tasks
-        self._session, self._stretch = session, stretch
+        self._name, self._stretch = session, stretch
         self._readers: dict[str, CameraReader] = {}
         self._last: dict[str, tuple[int, int]] = {}
         self._fetched: list[StreamPacket] = []
@@ -108,7 +116,7 @@ class JobPlanner:
             if not streamed:
                 for item in run:
                     if item.shown:
-                        yield DecodeJob(camera, any_packet_bytes(item.packet), self._tasks)
+                        yield DecodeJob(camera, any_packet_bytes(item.packet), self._tasks, self._session(camera))
                 continue
             while stretch := list(itertools.islice(run, self._stretch)):
                 yield self._job(camera, stretch)
@@ -135,10 +143,11 @@ class JobPlanner:
             if item.shown and reading.absent:
                 self.not_whole.append((camera, item.capture_ns))
             self._last[camera] = mine.incarnation, mine.seq
-        session = f"{self._session}/{camera}" if self._session else ""
-        return StreamJob(
-            camera, tuple(map(any_packet_bytes, before)), tuple(packets), tuple(times), session, follows
-        )  # fmt: skip
+        before_bytes = tuple(map(any_packet_bytes, before))
+        return StreamJob(camera, before_bytes, tuple(packets), tuple(times), self._session(camera), follows)
+
+    def _session(self, camera: str) -> str:
+        return f"{self._name}/{camera}" if self._name else ""
 
     def _reader(self, camera: str, first: Item) -> CameraReader:
         if camera not in self._readers:
@@ -174,7 +183,7 @@ class LiveJobs:
         """The job of a packet, before the next one is taken."""
         data = any_packet_bytes(item.packet)
         if not isinstance(item.packet, StreamPacket):
-            return DecodeJob(item.camera, data)
+            return DecodeJob(item.camera, data, session=f"{self._session}/{item.camera}")
         follows = self._last.get(item.camera)
         self._last[item.camera] = item.incarnation, item.seq
         before = tuple(map(any_packet_bytes, item.needs))

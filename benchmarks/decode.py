@@ -35,9 +35,11 @@ import torch
 
 from discover_stream.app.evaluate_run import facts
 from discover_stream.codec.model import shipped_weights
+from discover_stream.config_decoding import Hardware
 from discover_stream.evaluation.datasets import VISIBLE
 from discover_stream.generation.canvas import Canvas
 from discover_stream.generation.generators import ControlGenerator
+from discover_stream.generation.hardware import on_hardware
 from discover_stream.generation.norms import measure_norms, write_norms
 from discover_stream.generation.picture_decoder import KlDecoder
 from discover_stream.generation.render import PLANS, Renderer, RenderJob
@@ -53,14 +55,14 @@ ENOUGH_SECONDS = 12.0
 """A row is measured no more often once it has taken so long."""
 
 
-def stable(folder: Path) -> Renderer:
+def stable(folder: Path, graphs: bool) -> Renderer:
     """Stable Diffusion 2.1's sizes with random weights, on a GPU, with fixed norms.
 
     Raises:
         InputError: there is no GPU.
     """
     from discover_stream.training.config_models import StableWidths
-    from discover_stream.training.stable import MovableText, random_diffusion, random_vae
+    from discover_stream.training.stable import random_diffusion, random_vae
 
     if not torch.cuda.is_available():
         raise InputError("sd21 is measured on a GPU and there is none here; leave it out")
@@ -77,14 +79,7 @@ def stable(folder: Path) -> Renderer:
         networks = {**generator.networks, **decoder.networks}
         write_norms(folder / "norms.safetensors", measure_norms(networks, run, (999, 0)))
     renderer = Renderer.of(generator, decoder, folder / "norms.safetensors")
-    device = torch.device("cuda")
-    for network in (diffusion.prior, diffusion.control, vae):
-        network.to(device, torch.bfloat16)
-    text = MovableText.of(diffusion.text)  # type: ignore[arg-type]
-    text.to(device)
-    text._model.to(torch.bfloat16)
-    moved = dataclasses.replace(generator.with_clock(renderer.generator.diffusion.clock).diffusion, text=text)  # type: ignore[attr-defined]
-    return dataclasses.replace(renderer, generator=ControlGenerator(moved))
+    return on_hardware(renderer, Hardware("cuda", bfloat16=True, graphs=graphs))
 
 
 def street(renderer: Renderer, height: int, seed: int) -> list[RenderJob]:
@@ -187,11 +182,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, nargs="*", default=[1, 4, 8, 50])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--graphs", action="store_true", help="sd21: replay calls as CUDA graphs")
     parser.add_argument("--seed", type=int, default=3, help="of the street: how much of it moves differs")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     with TemporaryDirectory() as folder:
-        renderer = stable(Path(folder)) if given.model == "sd21" else Renderer.load(given.weights)
+        renderer = stable(Path(folder), given.graphs) if given.model == "sd21" else Renderer.load(given.weights)
     known = facts(None)
     profiles = ", ".join(f"{profile} {plan.steps}" for profile, plan in PLANS.items())
     print(f"{known['machine']}, {given.threads} threads, torch {torch.__version__}, {date.today()}")

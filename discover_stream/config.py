@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, field_validator, model_validator
 
+from discover_stream.config_decoding import DecodingConfig
 from discover_stream.config_gateway import GatewayConfig, Zone
 from discover_stream.config_log import KafkaConfig, LogConfig, RetentionConfig, SaslConfig, Section, TlsConfig
 from discover_stream.types import Delivery, InputError, Mode, TaskOptions
@@ -26,6 +27,7 @@ from discover_stream.types import Delivery, InputError, Mode, TaskOptions
 __all__ = [
     "CameraConfig",
     "Config",
+    "DecodingConfig",
     "GatewayConfig",
     "GrounderConfig",
     "KafkaConfig",
@@ -229,6 +231,7 @@ class Config(Section):
     )
     pools: PoolsConfig = Field(default=PoolsConfig(), title="Sizes of pools")
     threads: ThreadsConfig = Field(default=ThreadsConfig(), title="Threads per process")
+    decoding: DecodingConfig = Field(default=DecodingConfig(), title="How packets become pictures")
     mllm: MllmConfig = Field(default=MllmConfig(), title="The language model that new tasks are described to")
     ray: RayConfig = Field(default=RayConfig(), title="Local Ray")
     gateway: GatewayConfig = Field(default=GatewayConfig(), title="The HTTP gateway")

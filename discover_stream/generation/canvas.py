@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,20 @@ from discover_stream.types import Image, InputError, Provenance
 
 ProvenanceMap = npt.NDArray[np.uint8]
 """(rows, columns) of the picture's cells, values of `Provenance`."""
+
+
+class Finished(Protocol):
+    """A picture that was rendered, see `sheets.Rendered`."""
+
+    @property
+    def image(self) -> Image:
+        """(H, W, 3) uint8 RGB."""
+        ...
+
+    @property
+    def provenance(self) -> ProvenanceMap:
+        """(rows, columns) of its cells."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,12 +58,39 @@ class Canvas:
         Raises:
             InputError: the canvas is of another size.
         """
+        self.check(width, height, rendered)
+        return self.image.copy(), np.where(self.active, rendered, self.provenance)
+
+    def check(self, width: int, height: int, rendered: ProvenanceMap) -> None:
+        """Raises InputError where the canvas is not of the picture's size; arguments as for `opened`."""
         if self.image.shape != (height, width, 3) or {self.provenance.shape, self.active.shape} != {rendered.shape}:
             raise InputError(
                 f"a canvas of {self.image.shape} with provenance {self.provenance.shape} and active cells"
                 f" {self.active.shape} is not one of {width}x{height} pixels; pass a picture of the same size"
             )
-        return self.image.copy(), np.where(self.active, rendered, self.provenance)
+
+
+@dataclass(frozen=True, eq=False)
+class Follow:
+    """The picture of an earlier job of the same call, as a canvas.
+
+    Attributes:
+        job: its position among the jobs.
+        active: (rows, columns), true where cells are to be rendered anew.
+    """
+
+    job: int
+    active: Field
+
+    def canvas(self, before: Sequence[Finished]) -> Canvas:
+        """The canvas, once the jobs before are done.
+
+        Raises:
+            InputError: the job named is none of those before.
+        """
+        if not 0 <= self.job < len(before):
+            raise InputError(f"job {self.job} is none of the {len(before)} before; a picture follows an earlier one")
+        return Canvas(before[self.job].image, before[self.job].provenance, self.active)
 
 
 def provenance_of(received: ProvenanceMap, generate: bool) -> ProvenanceMap:

@@ -129,7 +129,8 @@ class Diffusion:
         Returns:
             (B, L, h, w): noise, velocity or clean latent, as the schedule's `prediction_type` says.
         """
-        if self.clock is not None:
+        # On a GPU, reading a value would wait for it, and cannot be recorded: callers set the clock there.
+        if self.clock is not None and timestep.device.type == "cpu":
             self.clock.timestep = int(timestep)
         extra: dict[str, Any] = {}
         if condition is not None:

@@ -7,7 +7,7 @@ a control module that steers a frozen prior, `nano` or Stable Diffusion.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from discover_stream.generation.denoiser import build_scheduler, predict_clean
 from discover_stream.generation.diffusion import Diffusion, condition_of
+from discover_stream.generation.graphs import Calls, direct
 from discover_stream.generation.norms import Clock
 from discover_stream.generation.sampling import SamplePlan, sample, walk
 
@@ -40,6 +41,14 @@ class Generator(Protocol):
 
     def with_clock(self, clock: Clock) -> Generator:
         """The same networks, after `fix_norms` gave them a clock."""
+        ...
+
+    def with_calls(self, calls: Calls) -> Generator:
+        """The same networks, called in another way."""
+        ...
+
+    def move(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Move the networks, in place. Latents stay in float32; networks calculate in their own precision."""
         ...
 
     def probe(self, received: Tensor, sent: Tensor, noise: Tensor, timestep: int) -> None:
@@ -74,6 +83,7 @@ class ConcatGenerator:
     denoiser: UNet2DModel
     clock: Clock | None = None
     schedule: Any = field(default_factory=build_scheduler)
+    calls: Calls = direct
 
     @property
     def channels(self) -> int:
@@ -92,7 +102,15 @@ class ConcatGenerator:
 
     def with_clock(self, clock: Clock) -> ConcatGenerator:
         """See `Generator`."""
-        return ConcatGenerator(self.denoiser, clock, self.schedule)
+        return replace(self, clock=clock)
+
+    def with_calls(self, calls: Calls) -> ConcatGenerator:
+        """See `Generator`."""
+        return replace(self, calls=calls)
+
+    def move(self, device: torch.device, dtype: torch.dtype) -> None:
+        """See `Generator`."""
+        self.denoiser.to(device, dtype)
 
     def probe(self, received: Tensor, sent: Tensor, noise: Tensor, timestep: int) -> None:
         """See `Generator`."""
@@ -101,11 +119,17 @@ class ConcatGenerator:
 
     def sample(self, received: Tensor, sent: Tensor, noise: Tensor, tags: Sequence[str], plan: SamplePlan) -> Tensor:
         """See `Generator`."""
+        dtype = self.denoiser.dtype
+
+        def work(latent: Tensor, at: Tensor, received: Tensor, sent: Tensor) -> Tensor:
+            halves = (latent.to(dtype), at, received.to(dtype), sent.to(dtype))
+            return predict_clean(self.denoiser, *halves).float()
 
         def predict(latent: Tensor, timestep: Tensor) -> Tensor:
             if self.clock is not None:
                 self.clock.timestep = int(timestep)
-            clean = predict_clean(self.denoiser, latent, timestep, received, sent)
+            inputs = (latent, timestep.to(latent.device), received, sent)
+            clean = self.calls(("denoise", int(timestep)), work, *inputs)
             return clean if plan.control == 1 else received + plan.control * (clean - received)
 
         return walk(self.schedule, predict, received, noise, plan)
@@ -116,6 +140,7 @@ class ControlGenerator:
     """A control module on a frozen prior."""
 
     diffusion: Diffusion
+    calls: Calls = direct
 
     @property
     def channels(self) -> int:
@@ -134,8 +159,16 @@ class ControlGenerator:
 
     def with_clock(self, clock: Clock) -> ControlGenerator:
         """See `Generator`."""
-        models = self.diffusion
-        return ControlGenerator(Diffusion(models.prior, models.control, models.schedule, models.text, clock))
+        return replace(self, diffusion=replace(self.diffusion, clock=clock))
+
+    def with_calls(self, calls: Calls) -> ControlGenerator:
+        """See `Generator`."""
+        return replace(self, calls=calls)
+
+    def move(self, device: torch.device, dtype: torch.dtype) -> None:
+        """See `Generator`."""
+        for part in (self.diffusion.prior, self.diffusion.control, self.diffusion.text):
+            part.to(device, dtype)
 
     def probe(self, received: Tensor, sent: Tensor, noise: Tensor, timestep: int) -> None:
         """See `Generator`."""
@@ -145,4 +178,4 @@ class ControlGenerator:
 
     def sample(self, received: Tensor, sent: Tensor, noise: Tensor, tags: Sequence[str], plan: SamplePlan) -> Tensor:
         """See `Generator`."""
-        return sample(self.diffusion, received, sent, noise, tags, plan)
+        return sample(self.diffusion, received, sent, noise, tags, plan, calls=self.calls)

@@ -65,7 +65,7 @@ class FixedNorm(nn.Module):
     def __init__(self, norm: nn.GroupNorm, table: Tensor, timesteps: Sequence[int], clock: Clock) -> None:
         super().__init__()
         self.weight, self.bias = norm.weight, norm.bias
-        self.register_buffer("table", table)
+        self._table = table  # no buffer: moving a network to half precision must not round its statistics
         self._groups, self._eps, self._timesteps, self._clock = norm.num_groups, norm.eps, tuple(timesteps), clock
         self._made: dict[tuple[int, torch.dtype, torch.device], tuple[Tensor, Tensor]] = {}
 
@@ -79,7 +79,7 @@ class FixedNorm(nn.Module):
         """The norm at the clock's timestep as one factor and one summand a channel."""
         key = (self._clock.timestep, x.dtype, x.device)
         if key not in self._made:
-            mean, squares = _between(self.get_buffer("table"), self._timesteps, self._clock.timestep)
+            mean, squares = _between(self._table, self._timesteps, self._clock.timestep)
             each = len(self.weight) // self._groups
             deviation = (squares - mean.square()).clamp_min(0).add(self._eps).sqrt()
             scale = self.weight.float() / deviation.repeat_interleave(each)

@@ -21,17 +21,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from discover_stream.generation.canvas import Canvas, ProvenanceMap, paste, provenance_of, to_pixels
+from discover_stream.generation.canvas import to_pixels
 from discover_stream.generation.denoiser import build_denoiser
 from discover_stream.generation.generators import ConcatGenerator, ControlGenerator, Generator
-from discover_stream.generation.noise import cell_noise
 from discover_stream.generation.norms import NORMS_FILE, fix_norms, read_norms
-from discover_stream.generation.picture_decoder import SCALE, KlDecoder, PictureDecoder, TinyDecoder
-from discover_stream.generation.sampling import ChangeBounds, ChangeReport, SamplePlan, bounded
+from discover_stream.generation.picture_decoder import KlDecoder, PictureDecoder, TinyDecoder
+from discover_stream.generation.sampling import ChangeBounds, SamplePlan, bounded
+from discover_stream.generation.sheets import Piece, Rendered, RenderJob, Sheet, sizes, stack
 from discover_stream.generation.vae import VaeShape, build_vae
 from discover_stream.generation.weights import CONTROL_FILE, load_nano, load_stable, load_stable_vae
 from discover_stream.generation.windows import Nested, Placed, Window, WindowOptions, batches, plan_tiles, plan_windows
-from discover_stream.types import CELL, Image, InputError, Profile, Provenance
+from discover_stream.types import InputError, Profile, Provenance
+
+__all__ = ["DEFAULT_STEPS", "PLANS", "RenderJob", "Rendered", "Renderer", "load_network", "load_vae"]
 
 VAE_FILE = "vae.safetensors"
 DENOISER_FILE = "denoiser.safetensors"
@@ -41,14 +43,10 @@ draws texture that was not there (see their model card), so people get one as we
 DEFAULT_STEPS: dict[Profile, int] = {profile: plan.steps for profile, plan in PLANS.items()}
 """Diffusion steps of each profile."""
 
-FINE = CELL // SCALE
-"""Latents along one side of a cell."""
 WHOLE_AT_ONCE = 36_000
 """Latents of a picture (1080p has 32,640) up to which it is decoded in one piece; larger ones in tiles."""
 TILE, TILE_REACH, SEAM = 96, 16, 4
 """Side of a tile, what is sampled around it, and what of that is decoded, in latents."""
-SAMPLE_OVERHEAD = 400
-"""Latents that a batch more costs about as much as, when sampling."""
 BATCH_LATENTS = 16_384
 """Latents that go through the networks at once: what bounds memory."""
 
@@ -87,48 +85,6 @@ def load_vae(file: Path) -> AutoencoderTiny:
     vae = build_vae(shape)
     load_network(vae, file)
     return vae
-
-
-@dataclass(frozen=True, eq=False)
-class RenderJob:
-    """A picture to render.
-
-    Attributes:
-        latent: (1, L, h, w) z_c^ of the padded picture.
-        provenance: (rows, columns) of the picture's cells, what was received of them: `SENT`, `PLATE` or `PROPAGATED`;
-            anything else was not received.
-        width: of the picture in pixels.
-        height: of the picture in pixels.
-        camera: seeds the noise.
-        plate: id of the plate that the picture stands on; seeds the noise, too.
-        tags: "bus, car" as a condition, where the generator reads them.
-        canvas: what is there already; only what is active is rendered into it. None renders the whole picture.
-    """
-
-    latent: Tensor
-    provenance: ProvenanceMap
-    width: int
-    height: int
-    camera: str
-    plate: int = 0
-    tags: str = ""
-    canvas: Canvas | None = None
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """A picture and where it comes from.
-
-    Attributes:
-        image: (H, W, 3) uint8 RGB.
-        provenance: (rows, columns) of its cells, values of `Provenance`.
-        changed: provenance in lower case -> mean absolute change that sampling made to the latents of such cells, of
-            those that were rendered; empty where nothing was sampled.
-    """
-
-    image: Image
-    provenance: ProvenanceMap
-    changed: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -257,16 +213,21 @@ class Renderer:
         Raises:
             InputError: a picture's latent, provenance or canvas does not fit its size.
         """
-        sheets = [_Sheet.of(job, generate) for job in jobs]
-        pieces = [_Piece(sheet, nested) for sheet in sheets for nested in self._windows(sheet)]
+        sheets = [Sheet(job, generate) for job in jobs]
+        pieces = [Piece(sheet, nested) for sheet in sheets for nested in self._windows(sheet)]
         if generate:
-            placed = [Placed(piece.shape, window) for piece, window in zip(pieces, _sizes(pieces), strict=True)]
+            placed = [
+                Placed(piece.shape, window) for piece, window in zip(pieces, sizes(pieces, BATCH_LATENTS), strict=True)
+            ]
             for batch in batches(placed, 0, BATCH_LATENTS):
                 self._sample([(pieces[index], window) for index, window in batch], plan)
         self._decode(pieces)
-        return [sheet.rendered() for sheet in sheets]
+        done: list[Rendered] = []
+        for sheet in sheets:
+            done.append(sheet.finished([piece for piece in pieces if piece.sheet is sheet], done, self.windows.margin))
+        return done
 
-    def _windows(self, sheet: _Sheet) -> tuple[Nested, ...]:
+    def _windows(self, sheet: Sheet) -> tuple[Nested, ...]:
         """What to decode of a picture."""
         rows, columns = sheet.job.latent.shape[2:]
         active = sheet.active_latents
@@ -282,13 +243,13 @@ class Renderer:
         shape, margin = (rows, columns), self.windows.margin
         return tuple(tile for tile in tiles if active is None or active[tile.inner.grown(margin, shape).slices()].any())
 
-    def _sample(self, batch: Sequence[tuple[_Piece, Window]], plan: SamplePlan) -> None:
+    def _sample(self, batch: Sequence[tuple[Piece, Window]], plan: SamplePlan) -> None:
         """Sample the latents of windows of one size."""
         sheets, weight = [piece.sheet for piece, _ in batch], next(self.decoder.vae.parameters())
-        received = _stack([sheet.job.latent for sheet in sheets], batch).to(weight)
-        provenance = _stack([sheet.latent_provenance for sheet in sheets], batch).to(weight.device)
-        sent = (provenance > int(Provenance.GENERATED)).to(weight)
-        noise = _stack([sheet.noise() for sheet in sheets], batch).to(weight)
+        received = stack([sheet.job.latent for sheet in sheets], batch).to(weight.device)
+        provenance = stack([sheet.latent_provenance for sheet in sheets], batch).to(weight.device)
+        sent = (provenance > int(Provenance.GENERATED)).float()
+        noise = stack([sheet.noise() for sheet in sheets], batch).to(weight.device)
         sampled = self.generator.sample(received, sent, noise, [sheet.job.tags for sheet in sheets], plan)
         latents = bounded(sampled, received, provenance, self.bounds)
         for index, (piece, window) in enumerate(batch):
@@ -297,9 +258,9 @@ class Renderer:
             here = (index, slice(None), *kept.within(window).slices())
             piece.sheet.changes.add(latents[here], received[here], provenance[here])
 
-    def _decode(self, pieces: Sequence[_Piece]) -> None:
+    def _decode(self, pieces: Sequence[Piece]) -> None:
         """Turn the latents of windows into pixels, those of one size and position together."""
-        groups: dict[tuple[int, int, Window], list[tuple[_Piece, Window]]] = {}
+        groups: dict[tuple[int, int, Window], list[tuple[Piece, Window]]] = {}
         for piece in pieces:
             seen = piece.nested.inner.grown(self.decoder.reach, piece.shape)
             if piece.nested.inner == piece.nested.outer:
@@ -311,79 +272,6 @@ class Renderer:
             for start in range(0, len(members), each):
                 batch = members[start : start + each]
                 cut = [(piece, seen.within(piece.window)) for piece, seen in batch]
-                latent = _stack([piece.latent for piece, _ in cut], cut).to(next(self.decoder.vae.parameters()))
+                latent = stack([piece.latent for piece, _ in cut], cut).to(next(self.decoder.vae.parameters()))
                 for (piece, _), image in zip(cut, to_pixels(self.decoder.decode(latent, inner)), strict=True):
-                    piece.sheet.paste(image, piece.nested, self.windows.margin)
-
-
-@dataclass(frozen=True, eq=False)
-class _Sheet:
-    """A picture that is being rendered."""
-
-    job: RenderJob
-    image: Image
-    provenance: ProvenanceMap
-    active_latents: npt.NDArray[np.bool_] | None
-    latent_provenance: Tensor
-    changes: ChangeReport
-
-    @classmethod
-    def of(cls, job: RenderJob, generate: bool) -> _Sheet:
-        rows, columns = -(-job.height // CELL), -(-job.width // CELL)
-        height, width = job.latent.shape[2:]
-        if job.provenance.shape != (rows, columns) or height < rows * FINE or width < columns * FINE:
-            raise InputError(
-                f"camera {job.camera}: a picture of {job.width}x{job.height} pixels has {rows}x{columns} cells; got"
-                f" provenance of {job.provenance.shape} and a latent of {width}x{height}; pass those of one picture"
-            )
-        provenance = provenance_of(job.provenance, generate)
-        padded = np.full((height // FINE, width // FINE), Provenance.MISSING, np.uint8)
-        padded[:rows, :columns] = provenance
-        fine = torch.from_numpy(padded.repeat(FINE, axis=0).repeat(FINE, axis=1))[None, None]
-        active = None
-        image = np.zeros((job.height, job.width, 3), np.uint8)
-        if job.canvas is not None:
-            image, provenance = job.canvas.opened(job.width, job.height, provenance)
-            wanted = np.zeros(padded.shape, bool)
-            wanted[:rows, :columns] = job.canvas.active
-            active = wanted.repeat(FINE, axis=0).repeat(FINE, axis=1)
-        return cls(job, image, provenance, active, fine, ChangeReport())
-
-    def noise(self) -> Tensor:
-        latent = self.job.latent
-        return cell_noise(self.job.camera, self.job.plate, latent.shape[1], latent.shape[2], latent.shape[3])
-
-    def paste(self, pixels: Image, nested: Nested, margin: int) -> None:
-        kept = nested.kept or nested.inner
-        rows, columns = kept.within(nested.inner).slices(SCALE)
-        paste(self.image, pixels[rows, columns], kept, self.active_latents, margin)
-
-    def rendered(self) -> Rendered:
-        return Rendered(self.image, self.provenance, self.changes.means())
-
-
-def _sizes(pieces: Sequence[_Piece]) -> list[Window]:
-    """Outer windows grown to few sizes: picture by picture, so that none depends on what else is rendered with it."""
-    grown = [piece.nested.outer for piece in pieces]
-    for sheet in dict.fromkeys(piece.sheet for piece in pieces):
-        own = [index for index, piece in enumerate(pieces) if piece.sheet is sheet]
-        placed = [Placed(pieces[index].shape, grown[index]) for index in own]
-        for batch in batches(placed, SAMPLE_OVERHEAD, BATCH_LATENTS):
-            for position, window in batch:
-                grown[own[position]] = window
-    return grown
-
-
-class _Piece:
-    """A part of a picture on its way: its latent (1, L, h, w), and the window of the picture that this is of."""
-
-    def __init__(self, sheet: _Sheet, nested: Nested) -> None:
-        self.sheet, self.nested = sheet, nested
-        self.shape = (sheet.job.latent.shape[2], sheet.job.latent.shape[3])
-        self.latent, self.window = sheet.job.latent, Window(0, 0, *self.shape)
-
-
-def _stack(fields: Sequence[Tensor], windows: Sequence[tuple[_Piece, Window]]) -> Tensor:
-    """Windows of fields (1, C, h, w) as a batch (B, C, rows, columns)."""
-    cut = [field[:, :, *window.slices()] for field, (_, window) in zip(fields, windows, strict=True)]
-    return torch.cat(cut).contiguous(memory_format=torch.channels_last)
+                    piece.pixels = image

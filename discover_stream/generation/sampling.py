@@ -16,6 +16,7 @@ from diffusers import DDIMScheduler
 from torch import Tensor
 
 from discover_stream.generation.diffusion import Diffusion, condition_of
+from discover_stream.generation.graphs import Calls, direct
 from discover_stream.types import InputError, Provenance
 
 MAX_STEPS = 1000
@@ -85,36 +86,55 @@ def walk(
 
 @torch.inference_mode()
 def sample(
-    diffusion: Diffusion, received: Tensor, sent: Tensor, noise: Tensor, text: str | Sequence[str], plan: SamplePlan
+    diffusion: Diffusion,
+    received: Tensor,
+    sent: Tensor,
+    noise: Tensor,
+    text: str | Sequence[str],
+    plan: SamplePlan,
+    *,
+    calls: Calls = direct,
 ) -> Tensor:
     """Sample clean latents with a prior and its control module.
 
     Args:
-        diffusion: the models.
-        received: (B, L, h, w) z_c^.
+        diffusion: the models, of any precision.
+        received: (B, L, h, w) z_c^, float32.
         sent: (B, 1, h, w) 1 where the cell was sent.
         noise: (B, L, h, w), standard normal.
         text: tags of every picture, or of all.
         plan: see `SamplePlan`.
+        calls: how the networks are called.
 
     Returns:
-        (B, L, h, w).
+        (B, L, h, w) float32.
     """
     texts = [text] * len(received) if isinstance(text, str) else list(text)
     guided = plan.guidance > 1 and any(texts)
     words = diffusion.text.encode(texts)
     if guided:
         words = torch.cat([diffusion.text.encode([""] * len(texts)), words])
-    condition = condition_of(received, sent) if plan.control else None
-    if guided and condition is not None:
-        condition = torch.cat([condition, condition])
+    dtype = next(diffusion.prior.parameters()).dtype
+    words = words.to(dtype)
+    conditions = [condition_of(received, sent).to(dtype)] if plan.control else []
+    if guided:
+        conditions = [torch.cat([condition, condition]) for condition in conditions]
 
-    def predict(latent: Tensor, timestep: Tensor) -> Tensor:
+    def work(latent: Tensor, at: Tensor, words: Tensor, *condition: Tensor) -> Tensor:
+        seen = latent.to(dtype)
+        if guided:
+            seen = torch.cat([seen, seen])
+        both = diffusion.predict(seen, at, words, *(condition or (None,)), strength=plan.control).float()
         if not guided:
-            return diffusion.predict(latent, timestep, words, condition, strength=plan.control)
-        both = diffusion.predict(torch.cat([latent, latent]), timestep, words, condition, strength=plan.control)
+            return both
         without, with_tags = both.chunk(2)
         return without + plan.guidance * (with_tags - without)
+
+    def predict(latent: Tensor, timestep: Tensor) -> Tensor:
+        if diffusion.clock is not None:
+            diffusion.clock.timestep = int(timestep)
+        key = ("sample", int(timestep), plan.guidance, plan.control)
+        return calls(key, work, latent, timestep.to(latent.device), words, *conditions)
 
     return walk(diffusion.schedule, predict, received, noise, plan)
 

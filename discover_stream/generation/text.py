@@ -26,6 +26,10 @@ class TextEncoder(Protocol):
         """(B, tokens, width) for B texts; the same number of tokens whatever the texts."""
         ...
 
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Any:
+        """Move the encoder, in place."""
+        ...
+
 
 def tags_in(text: str) -> list[str]:
     """The tags of a text, in order, lower case, each once."""
@@ -77,6 +81,11 @@ class ClipText:
 
     def __init__(self, tokenizer: Any, model: Any) -> None:
         self._tokenizer, self._model = tokenizer, model
+
+    def to(self, device: torch.device, dtype: torch.dtype = torch.float32) -> ClipText:
+        """See `TextEncoder`."""
+        self._model.to(device, dtype)
+        return self
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Tensor:

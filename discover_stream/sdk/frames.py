@@ -11,11 +11,14 @@ from discover_stream.codec.camera_reader import CameraReader
 from discover_stream.codec.follow import Reading
 from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.codec.stream_state import Absence
+from discover_stream.config_decoding import DecodingConfig
+from discover_stream.decode_options import DecodeOptions
 from discover_stream.semantics.tags import condition_text
 from discover_stream.types import Image, InputError, LabelSet, Profile, Region
 
 if TYPE_CHECKING:
     from discover_stream.decoding import DecodedFrame, FrameDecoder
+    from discover_stream.generation.reuse import KeptPictures
 
 
 class Pictures(Protocol):
@@ -29,10 +32,17 @@ class Pictures(Protocol):
 
 
 class LazyDecoder:
-    """The decoder of a subscription: loaded at the first picture."""
+    """The generative decoder of a process: loaded at the first picture.
 
-    def __init__(self, weights: Path | None = None) -> None:
-        self._weights = weights
+    Args:
+        weights: its folder; None for the one that `decoding` names, or the shipped weights.
+        decoding: device and arithmetic.
+    """
+
+    def __init__(self, weights: Path | None = None, decoding: DecodingConfig | None = None) -> None:
+        self._decoding = decoding or DecodingConfig()
+        named = self._decoding.weights
+        self._weights = weights if weights is not None or named is None else Path(named)
         self._decoder: FrameDecoder | None = None
 
     def get(self) -> FrameDecoder:
@@ -40,26 +50,39 @@ class LazyDecoder:
         if self._decoder is None:
             from discover_stream.decoding import FrameDecoder
 
-            self._decoder = FrameDecoder.load(self._weights)
+            self._decoder = FrameDecoder.load(self._weights, inventions=True, hardware=self._decoding.hardware)
         return self._decoder
 
 
 class LocalPictures:
-    """Decodes in this process, with the weights of a folder or the shipped ones. For one thread."""
+    """Decodes in this process, and remembers each camera's last picture. For one thread.
 
-    def __init__(self, weights: Path | None = None) -> None:
-        self._decoder = LazyDecoder(weights)
+    Args:
+        weights: folder of weights; None for the one that `decoding` names, or the shipped ones.
+        decoding: how.
+    """
+
+    def __init__(self, weights: Path | None = None, decoding: DecodingConfig | None = None) -> None:
+        self._how = decoding or DecodingConfig()
+        self._decoder = LazyDecoder(weights, self._how)
+        self._kept: KeptPictures | None = None
 
     def decoded(self, frame: TaskFrame, profile: Profile, steps: int | None, generate: bool) -> DecodedFrame:
         """See `Pictures`. In stream mode also raises InputError for pictures that are asked for too late."""
-        from discover_stream.decoding import composed_frame
+        from discover_stream.decoding import PacketRequest, composed_frame
+        from discover_stream.generation.reuse import KeptPictures
 
+        options = DecodeOptions.of(self._how, profile, steps, generate=generate)
         if isinstance(frame.packet, StreamPacket):
             composite = frame.reader.pictures.picture(frame.incarnation, frame.seq)
-            return composed_frame(frame.camera, frame.packet, frame.reading.state, composite)
-        return self._decoder.get().decode(
-            frame.packet, camera=frame.camera, profile=profile, steps=steps, generate=generate
-        )
+            composed = composed_frame(frame.camera, frame.packet, frame.reading.state, composite)
+            if not (options.harmonise and generate):
+                return composed
+            return self._decoder.get().harmonised([composed], options, [frame.condition])[0]
+        if self._kept is None:
+            self._kept = KeptPictures()
+        request = PacketRequest(frame.packet, frame.camera, row=f"task {frame.task}", tags=frame.condition)
+        return self._decoder.get().decode_many([request], options, self._kept)[0]
 
 
 @dataclass(frozen=True)
@@ -158,11 +181,13 @@ class TaskFrame:
         return self.decoded(profile, steps=steps, generate=generate).image
 
     def decoded(self, profile: Profile = "machine", *, steps: int | None = None, generate: bool = True) -> DecodedFrame:
-        """The decoded picture, with its provenance: for every cell, whether it was sent, known or generated.
+        """The decoded picture, with its provenance: for every cell, whether it was sent, known or generated; with what
+        diffusion changed, per provenance; and with its invention score.
 
-        Decoded anew at each call, for `profile`, in so many diffusion `steps` (None: the profile's); without `generate`
-        what was not sent is left blurred. In stream mode the picture is composed from the plate and the tracks' atoms,
-        and all three change nothing; what is `absent` is grey. Ask before the next item is taken.
+        Decoded for `profile`, in so many diffusion `steps` (None: the profile's); without `generate` what was not sent
+        is left blurred. In still mode only what changed since the camera's last picture is decoded anew. In stream mode
+        the picture is composed from the plate and the tracks' atoms, and diffusion works on it only where the
+        configuration says so (`decoding.harmonise`); what is `absent` is grey. Ask before the next item is taken.
 
         Raises BitstreamError for a packet of another model or that cannot be decoded, InputError for weights that
         cannot be loaded, packets of regions only, and in stream mode pictures that are asked for too late.

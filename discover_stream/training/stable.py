@@ -126,21 +126,7 @@ def random_text(widths: StableWidths) -> ClipText:
     return ClipText(tokenizer, CLIPTextModel(config).requires_grad_(False).eval())
 
 
-class MovableText(ClipText):
-    """Stable Diffusion's text encoder, which can be moved to a device."""
-
-    @classmethod
-    def of(cls, text: ClipText) -> MovableText:
-        """The same encoder."""
-        return cls(text._tokenizer, text._model)
-
-    def to(self, device: torch.device) -> None:
-        """Move it."""
-        self._model.to(device)
-
-
 def move(diffusion: Diffusion, device: torch.device) -> None:
     """Move a diffusion model with its text encoder."""
-    text = MovableText.of(diffusion.text) if isinstance(diffusion.text, ClipText) else diffusion.text
-    for part in (diffusion.prior, diffusion.control, cast(Any, text)):
+    for part in (diffusion.prior, diffusion.control, cast(Any, diffusion.text)):
         part.to(device)
