@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
-from actors.job_decoder import JobDecoder
+from actors.job_decoder import JobDecoder, chunked
 from actors.stream_jobs import DecodeJob, Job, StreamJob
+from discover_stream.config_decoding import DecodingConfig
 from discover_stream.decode_options import DecodeOptions
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def in_order(
     `start` hands a list of jobs to a worker, `wait` gets what became of it. Jobs of one session go to one worker.
     """
     turns = itertools.cycle(range(workers))
-    chunks = chunked(jobs)
+    chunks = chunked(jobs, _CHUNK)
     running: deque[Any] = deque()
     while True:
         while len(running) < 2 * workers and (chunk := next(chunks, None)):
@@ -48,23 +49,16 @@ def in_order(
         yield from wait(running.popleft())
 
 
-def chunked(jobs: Iterable[Job]) -> Iterator[list[Job]]:
-    """The jobs of each call: a few of still mode, or one of stream mode, which holds many packets."""
-    for streamed, run in itertools.groupby(jobs, key=lambda job: isinstance(job, StreamJob)):
-        while chunk := list(itertools.islice(run, 1 if streamed else _CHUNK)):
-            yield chunk
-
-
 class DecodePool:
-    """`workers` decoding processes with `threads` each, on a Ray that is running."""
+    """`workers` decoding processes with `threads` each, on a Ray that is running; `decoding` names what they load."""
 
-    def __init__(self, workers: int, threads: int) -> None:
+    def __init__(self, workers: int, threads: int, decoding: DecodingConfig | None = None) -> None:
         import ray
 
         from actors.remote import DecodeActor
 
         actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=2)(DecodeActor)
-        self.handles = [actor.remote(threads) for _ in range(workers)]
+        self.handles = [actor.remote(threads, decoding or DecodingConfig()) for _ in range(workers)]
 
     def decode(self, jobs: Iterable[Job], options: DecodeOptions) -> Iterator[DecodedFrame]:
         """Decode packets in order. Raises BitstreamError, InputError; DiscoverError when processes keep dying."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -24,6 +25,13 @@ __all__ = ["DecodeOptions", "JobDecoder"]
 
 MAX_SESSIONS = 16
 """Sessions of which a process keeps what it decoded."""
+
+
+def chunked(jobs: Iterable[Job], together: int) -> Iterator[list[Job]]:
+    """The jobs of each call: so many of still mode, or one of stream mode, which holds many packets."""
+    for streamed, run in itertools.groupby(jobs, key=lambda job: isinstance(job, StreamJob)):
+        while chunk := list(itertools.islice(run, 1 if streamed else together)):
+            yield chunk
 
 
 class JobDecoder:
@@ -68,6 +76,22 @@ class JobDecoder:
         for (index, _), frame in zip(still, self._still([job for _, job in still], options), strict=True):
             found[index] = [frame]
         return found
+
+    def decode_all(self, jobs: Iterable[Job], options: DecodeOptions, together: int) -> Iterator[DecodedFrame]:
+        """The pictures of jobs in order, so many jobs of still mode together; see `decode_many`.
+
+        A job that cannot be decoded raises once all before it are out.
+        """
+        for chunk in chunked(jobs, together):
+            try:
+                found = self.decode_many(chunk, options)
+            except BitstreamError:
+                if len(chunk) == 1:
+                    raise
+                for job in chunk:
+                    yield from self.decode(job, options)
+            else:
+                yield from itertools.chain.from_iterable(found)
 
     def _still(self, jobs: Sequence[DecodeJob], options: DecodeOptions) -> list[DecodedFrame]:
         if not jobs:

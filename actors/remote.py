@@ -20,6 +20,7 @@ from actors.encode import EncodeReport, EncodeSettings
 from actors.ingest import IngestReport
 from actors.route import RouteReport
 from discover_stream.config import CameraConfig, GrounderConfig
+from discover_stream.config_decoding import DecodingConfig
 from discover_stream.decode_options import DecodeOptions
 from discover_stream.types import Image, LabelSet, Region, Task
 from topics import open_log
@@ -258,8 +259,8 @@ class GroundActor:
 class DecodeActor:
     """One process of the decode pool."""
 
-    def __init__(self, threads: int) -> None:
-        self._threads = threads
+    def __init__(self, threads: int, decoding: DecodingConfig) -> None:
+        self._threads, self._decoding = threads, decoding
         self._decoder: JobDecoder | None = None
         self._done = 0
 
@@ -272,7 +273,7 @@ class DecodeActor:
             import torch
 
             torch.set_num_threads(self._threads)
-            self._decoder = JobDecoder(LazyDecoder().get)
+            self._decoder = JobDecoder(LazyDecoder(decoding=self._decoding).get)
         found = [frame for frames in self._decoder.decode_many(jobs, options) for frame in frames]
         self._done += len(found)
         return found

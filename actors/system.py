@@ -228,9 +228,9 @@ class System:
         """
         _, supervisor = self._running()
         if self._decoders is None:
-            self._decoders = DecodePool(self.config.pools.decode, self.config.threads.decode)
+            self._decoders = DecodePool(self.config.pools.decode, self.config.threads.decode, self.config.decoding)
             supervisor.watch_pool("decode", "decode", self._decoders.handles)
-        return self._decoders.decode(jobs, options or DecodeOptions())
+        return self._decoders.decode(jobs, options or DecodeOptions.of(self.config.decoding))
 
     def stop(self, timeout_s: float = 30.0) -> None:
         """Let every stage finish the transaction in hand, then stop it and Ray. May be called twice."""

@@ -52,7 +52,7 @@ def encode(
         typer.echo(f"note: {result.note}")
 
 
-def decode(
+def decode(  # noqa: PLR0913 (options of a command)
     source: _Stream,
     *,
     output: Annotated[
@@ -64,12 +64,28 @@ def decode(
     steps: Annotated[int | None, typer.Option(min=1, help="Diffusion steps (default: the profile's).")] = None,
     generate: Annotated[bool, typer.Option(help="Generate what was not sent.")] = True,
     provenance: Annotated[bool, typer.Option("--provenance", help="Show where each cell comes from.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON line per frame: provenance, changes, invention score.")
+    ] = False,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", metavar="FILE", help="A configuration, for its `decoding`.")
+    ] = None,
 ) -> None:
     """Decode the atoms of some tasks to pictures (default: all)."""
-    from discover_stream.app.decode import DecodeOrder, decode_stream
+    import json
 
-    order = DecodeOrder(source, output, tuple(task or ()), profile, steps, generate, provenance)
-    typer.echo(f"{output}: {counted(decode_stream(order), 'frame')}")
+    from discover_stream.app.decode import DecodeOrder, decode_stream
+    from discover_stream.app.decode_report import echo_report, frame_facts
+    from discover_stream.config import load_config
+
+    decoding = load_config(config).decoding
+    order = DecodeOrder(source, output, tuple(task or ()), profile, steps, generate, provenance, decoding)
+    if as_json:
+        report = decode_stream(order, lambda frame: typer.echo(json.dumps(frame_facts(frame))))
+    else:
+        report = decode_stream(order)
+        typer.echo(f"{output}: {counted(report.frames, 'frame')}")
+    echo_report(report, as_json)
 
 
 def extract(

@@ -10,13 +10,16 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from actors.decode_pool import DecodeOptions, JobDecoder
+from actors.job_decoder import JobDecoder
 from actors.route import was_without_pixels
 from actors.stream_jobs import Item, Job, JobPlanner
+from discover_stream.app.decode import write_frame
+from discover_stream.app.decode_report import DecodeReport
 from discover_stream.app.moments import iso, parse_moment
 from discover_stream.codec.any_packet import AnyPacket
 from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.config import Config, load_config
+from discover_stream.decode_options import DecodeOptions
 from discover_stream.sdk import (
     Archived,
     GapMessage,
@@ -39,6 +42,8 @@ if TYPE_CHECKING:
 Decode = Callable[[Iterable[Job], DecodeOptions], Iterator["DecodedFrame"]]
 
 _SAMPLE = 100
+TOGETHER = 4
+"""Jobs that one process decodes together."""
 _FALLBACK_FPS = 10.0
 
 
@@ -54,23 +59,26 @@ class ReplayOrder:
     profile: Profile
     steps: int | None
     generate: bool
+    provenance: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Replayed:
-    """How many frames were written, capture times of the first and last, and what else there is to say."""
+    """Capture times of the first and last frame, what else there is to say, and what the frames are made of."""
 
-    frames: int
     first: str
     last: str
     note: str | None
+    report: DecodeReport
 
 
-def replay_archive(path: Path | None, order: ReplayOrder) -> Replayed:
+def replay_archive(
+    path: Path | None, order: ReplayOrder, tell: Callable[[DecodedFrame], None] = lambda frame: None
+) -> Replayed:
     """Decode the packets of a camera between two capture times, from the frame that shows the first one on.
 
-    The film runs at the median rate of the frames, whatever lies between them. Raises InputError for an
-    unknown camera or task, a span without frames, or an output that cannot be written.
+    `tell` gets every frame once it is written. The film runs at the median rate of the frames, whatever lies between
+    them. Raises InputError for an unknown camera or task, a span without frames, or an output that cannot be written.
     """
     config = load_config(path)
     with open_existing(config.log.url) as log:
@@ -86,7 +94,7 @@ def replay_archive(path: Path | None, order: ReplayOrder) -> Replayed:
                 f"camera {order.camera}: no frames from {iso(from_ns)} to {iso(to_ns)}; the archive holds {_told(span)}"
             )
         with closing(PlateShelf(log)) as plates:
-            done = _write(config, order, keys, Stretch(log, plates, head, found))
+            done = _write(config, order, keys, Stretch(log, plates, head, found), tell)
         return with_gaps(done, archive_gaps(log, order.camera, from_ns, to_ns))
 
 
@@ -114,7 +122,13 @@ class Stretch:
         return archive_lead_in(self.log, Archived(first.camera, b"", first.packet, first.capture_ns, first.offset))
 
 
-def _write(config: Config, order: ReplayOrder, keys: frozenset[int] | None, stretch: Stretch) -> Replayed:
+def _write(
+    config: Config,
+    order: ReplayOrder,
+    keys: frozenset[int] | None,
+    stretch: Stretch,
+    tell: Callable[[DecodedFrame], None],
+) -> Replayed:
     from discover_stream.video.sink import open_sink
 
     ungrounded: list[int] = []
@@ -131,15 +145,18 @@ def _write(config: Config, order: ReplayOrder, keys: frozenset[int] | None, stre
             yield Item(item.camera, item.packet, item.capture_ns, shown, item.offset)
 
     times: list[int] = []
-    options = DecodeOptions(order.profile, order.steps, order.generate)
+    report = DecodeReport(config.decoding.warn_at)
+    options = DecodeOptions.of(config.decoding, order.profile, order.steps, generate=order.generate)
     planner = JobPlanner(stretch.plates.fetch, stretch.lead, tasks=keys, session=session_of(config))
     with (
         decoding(config) as decode,
         open_sink(order.output, fps=frame_rate([item.capture_ns for item in stretch.head])) as sink,
     ):
         for frame in decode(planner.jobs(grounded()), options):
-            sink.write(frame.image)
+            write_frame(sink, frame, order.provenance)
             times.append(frame.capture_ns)
+            report.add(frame)
+            tell(frame)
         if not times and bare:
             raise InputError(
                 f"camera {order.camera}: until {iso(bare[-1])} task {order.task} was delivered as regions only, and no "
@@ -155,7 +172,7 @@ def _write(config: Config, order: ReplayOrder, keys: frozenset[int] | None, stre
     if planner.not_whole:
         first, count = planner.not_whole[0][1], len(planner.not_whole)
         notes.append(f"{count} frames from {iso(first)} on are not whole: the archive has not all that they refer to")
-    return Replayed(len(times), iso(times[0]), iso(times[-1]), "; ".join(notes) or None)
+    return Replayed(iso(times[0]), iso(times[-1]), "; ".join(notes) or None, report)
 
 
 def session_of(config: Config) -> str:
@@ -199,14 +216,14 @@ def decoding(config: Config) -> Iterator[Decode]:
         import torch
 
         torch.set_num_threads(config.threads.decode)
-        decoder = JobDecoder(LazyDecoder().get)
-        yield lambda jobs, options: (frame for job in jobs for frame in decoder.decode(job, options))
+        decoder = JobDecoder(LazyDecoder(decoding=config.decoding).get)
+        yield lambda jobs, options: decoder.decode_all(jobs, options, TOGETHER)
         return
     from actors.decode_pool import DecodePool
     from actors.local_ray import start_ray, stop_ray
 
     start_ray(config.ray.object_store_mib)
     try:
-        yield DecodePool(config.pools.decode, config.threads.decode).decode
+        yield DecodePool(config.pools.decode, config.threads.decode, config.decoding).decode
     finally:
         stop_ray()

@@ -30,7 +30,7 @@ def run(
     run_system(config, until_idle=until_idle, every_s=every, as_json=as_json)
 
 
-def subscribe(
+def subscribe(  # noqa: PLR0913 (options of a command)
     task: Annotated[str, typer.Argument(metavar="TASK", help="Name of a task that the system runs.")],
     *,
     config: _Config = None,
@@ -47,11 +47,15 @@ def subscribe(
     save: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Decode, and save each picture as CAMERA/SEQ.png.")
     ] = None,
+    profile: Annotated[Profile, typer.Option(help="Who looks at the pictures.")] = "machine",
+    steps: Annotated[int | None, typer.Option(min=1, help="Diffusion steps (default: the profile's).")] = None,
+    generate: Annotated[bool, typer.Option(help="Generate what was not sent.")] = True,
+    provenance: Annotated[bool, typer.Option("--provenance", help="Show where each cell comes from.")] = False,
 ) -> None:
     """Print what a task receives, one line per packet, until Ctrl-C."""
     from discover_stream.app.watch import WatchOrder, watch
 
-    watch(config, WatchOrder(task, group, start, camera, most, as_json, save))
+    watch(config, WatchOrder(task, group, start, camera, most, as_json, save, profile, steps, generate, provenance))
 
 
 def replay(  # noqa: PLR0913 (options of a command)
@@ -71,15 +75,27 @@ def replay(  # noqa: PLR0913 (options of a command)
     profile: Annotated[Profile, typer.Option(help="Who looks at the pictures.")] = "human",
     steps: Annotated[int | None, typer.Option(min=1, help="Diffusion steps (default: the profile's).")] = None,
     generate: Annotated[bool, typer.Option(help="Generate what was not sent.")] = True,
+    provenance: Annotated[bool, typer.Option("--provenance", help="Show where each cell comes from.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print a JSON line per frame: provenance, changes, invention score.")
+    ] = False,
     config: _Config = None,
 ) -> None:
     """Decode a part of a camera's archive to a film or pictures. Times are capture times."""
+    import json
+
+    from discover_stream.app.decode_report import echo_report, frame_facts
     from discover_stream.app.replay import ReplayOrder, replay_archive
 
-    result = replay_archive(config, ReplayOrder(camera, output, start, end, task, profile, steps, generate))
-    typer.echo(f"{output}: {result.frames} frames, {result.first} to {result.last}")
+    order = ReplayOrder(camera, output, start, end, task, profile, steps, generate, provenance)
+    if as_json:
+        result = replay_archive(config, order, lambda frame: typer.echo(json.dumps(frame_facts(frame))))
+    else:
+        result = replay_archive(config, order)
+        typer.echo(f"{output}: {result.report.frames} frames, {result.first} to {result.last}")
+    echo_report(result.report, as_json)
     if result.note:
-        typer.echo(f"note: {result.note}")
+        typer.echo(f"note: {result.note}", err=as_json)
 
 
 def register(app: typer.Typer) -> None:

@@ -9,14 +9,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import typer
 
+from discover_stream.app.decode import write_frame
+from discover_stream.app.decode_report import frame_facts
 from discover_stream.app.moments import iso
 from discover_stream.config import Config, load_config
-from discover_stream.sdk import Gap, Lack, TaskFrame, subscribe
-from discover_stream.types import Image, InputError
+from discover_stream.decode_options import DecodeOptions
+from discover_stream.sdk import Gap, Lack, LocalPictures, TaskFrame, subscribe
+from discover_stream.types import InputError, Profile
+
+if TYPE_CHECKING:
+    from discover_stream.decoding import DecodedFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,10 @@ class WatchOrder:
     most: int | None
     as_json: bool
     save: Path | None
+    profile: Profile = "machine"
+    steps: int | None = None
+    generate: bool = True
+    provenance: bool = False
 
 
 def parse_start(text: str) -> Literal["earliest", "latest"] | datetime:
@@ -53,16 +63,27 @@ def watch(path: Path | None, order: WatchOrder) -> None:
     config = load_config(path)
     count = 0
     with (
-        subscribe(order.task, log=config.log.url, group=order.group, start=start, camera=order.camera) as subscription,
+        subscribe(
+            order.task,
+            log=config.log.url,
+            group=order.group,
+            start=start,
+            camera=order.camera,
+            pictures=LocalPictures(decoding=config.decoding),
+        ) as subscription,
         pictures_of(config, order) as picture,
     ):
         for item in subscription:
             if isinstance(item, Gap):
                 typer.echo(_gap_line(item, order.as_json))
                 continue
+            decoded = None
             if order.save is not None:
-                _save(item, picture(item), order.save)
-            typer.echo(_line(item, order.as_json))
+                decoded = picture(item)
+                _save(decoded, order.save, order.provenance)
+            typer.echo(_line(item, decoded, order.as_json))
+            if decoded is not None:
+                _warn(decoded, config.decoding.warn_at)
             if order.group is not None:
                 subscription.commit()
             count += 1
@@ -70,10 +91,19 @@ def watch(path: Path | None, order: WatchOrder) -> None:
                 return
 
 
-def _line(item: TaskFrame, as_json: bool) -> str:
+def _warn(frame: DecodedFrame, warn_at: float) -> None:
+    if frame.invention is not None and frame.invention >= warn_at:
+        typer.echo(
+            f"warning: {frame.camera} seq {frame.seq} may show things that were made up (score {frame.invention:.2f})",
+            err=True,
+        )
+
+
+def _line(item: TaskFrame, decoded: DecodedFrame | None, as_json: bool) -> str:
     if as_json:
         return json.dumps(
-            {
+            (frame_facts(decoded) if decoded is not None else {})
+            | {
                 "camera": item.camera,
                 "seq": item.seq,
                 "incarnation": item.incarnation,
@@ -126,30 +156,30 @@ def _gap_line(gap: Gap, as_json: bool) -> str:
     return f"gap: up to {count} packets of partition {gap.partition} were gone before they were read"
 
 
-def _save(item: TaskFrame, image: Image, folder: Path) -> None:
+def _save(frame: DecodedFrame, folder: Path, provenance: bool) -> None:
     from discover_stream.video.sink import open_sink
 
-    with open_sink(folder / item.camera / f"{item.seq:06}.png", fps=1) as sink:
-        sink.write(image)
+    with open_sink(folder / frame.camera / f"{frame.seq:06}.png", fps=1) as sink:
+        write_frame(sink, frame, provenance)
 
 
 @contextmanager
-def pictures_of(config: Config, order: WatchOrder) -> Iterator[Callable[[TaskFrame], Image]]:
+def pictures_of(config: Config, order: WatchOrder) -> Iterator[Callable[[TaskFrame], DecodedFrame]]:
     """What decodes a packet: this process, or a pool on a Ray of its own where the configuration wants several."""
     if order.save is None or config.pools.decode == 1:
-        yield TaskFrame.image
+        yield lambda item: item.decoded(order.profile, steps=order.steps, generate=order.generate)
         return
-    from actors.decode_pool import DecodeOptions
     from actors.stream_jobs import LiveJobs
     from discover_stream.app.replay import decoding
 
     live = LiveJobs(f"subscriber of {order.task}, process {os.getpid()}")
+    options = DecodeOptions.of(config.decoding, order.profile, order.steps, generate=order.generate)
 
-    def picture(item: TaskFrame) -> Image:
+    def picture(item: TaskFrame) -> DecodedFrame:
         if item.regions_only:
-            return item.image()  # which says why there is none
-        (frame,) = decode([live.job(item)], DecodeOptions())
-        return frame.image
+            return item.decoded()  # which says why there is none
+        (frame,) = decode([live.job(item)], options)
+        return frame
 
     with decoding(config) as decode:
         yield picture

@@ -114,8 +114,7 @@ def sample(
     words = diffusion.text.encode(texts)
     if guided:
         words = torch.cat([diffusion.text.encode([""] * len(texts)), words])
-    dtype = next(diffusion.prior.parameters()).dtype
-    words = words.to(dtype)
+    dtype = words.dtype  # of all the networks: they are moved together
     conditions = [condition_of(received, sent).to(dtype)] if plan.control else []
     if guided:
         conditions = [torch.cat([condition, condition]) for condition in conditions]
