@@ -60,14 +60,25 @@ _BATCHES_AHEAD = 2
 
 
 @dataclass(frozen=True, slots=True)
+class CameraTally:
+    """Frames encoded of one camera: how many, the number after the last one, and its capture time."""
+
+    camera: str
+    frames: int
+    next_seq: int
+    capture_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class EncodeReport:
     """What encoding has done since its process started: frames encoded, records buried, offsets lost to
-    retention before they were read, and the mode of each camera's last frame."""
+    retention before they were read, the mode of each camera's last frame, and how far each camera is."""
 
     frames: int = 0
     buried: int = 0
     lost: int = 0
     modes: tuple[tuple[str, ModeStatus], ...] = ()
+    tallies: tuple[CameraTally, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +163,7 @@ class EncodeStage:
         self._care = Care(_BATCHES_AHEAD * settings.batch)
         self._plates: ImmutableTable | None = None
         self._modes: dict[str, ModeStatus] = {}
+        self._tallies: dict[str, CameraTally] = {}
         self.report = EncodeReport()
 
     def stop(self) -> None:
@@ -312,7 +324,16 @@ class EncodeStage:
         self._cameras = cameras
         self._index.committed(entries)
         self._modes[frame.camera] = coder.status
-        self.report = replace(self.report, frames=self.report.frames + 1, modes=tuple(self._modes.items()))
+        if not late:
+            before = self._tallies.get(frame.camera)
+            done = 1 if before is None else before.frames + 1
+            self._tallies[frame.camera] = CameraTally(frame.camera, done, frame.seq + 1, frame.capture_ns)
+        self.report = replace(
+            self.report,
+            frames=self.report.frames + 1,
+            modes=tuple(self._modes.items()),
+            tallies=tuple(self._tallies.values()),
+        )
 
     def _state_of(self, camera: str) -> CameraState:
         """A camera's state; of the next incarnation where it is to be coded otherwise than before."""

@@ -42,8 +42,9 @@ Outcome = Literal["ended", "stopped"]
 class IngestReport:
     """What ingest has done since its process started.
 
-    `next_seq` is the number of the next frame to be written, `problem` what the source could not read, in
-    one line. `buffered` frames wait to be written, more than a few only during an `outage` of the log.
+    `next_seq` is the number of the next frame to be written, `last_capture_ns` the time of the one before it,
+    `problem` what the source could not read, in one line. `buffered` frames wait to be written, more than a few only
+    during an `outage` of the log.
     """
 
     frames: int = 0
@@ -53,6 +54,7 @@ class IngestReport:
     problem: str | None = None
     buffered: int = 0
     outage: Outage | None = None
+    last_capture_ns: int | None = None
 
 
 class IngestStage:
@@ -85,6 +87,7 @@ class IngestStage:
             self._problem,
             self._buffer.frames,
             self._outage,
+            self._state.last_capture_ns,
         )
 
     def stop(self) -> None:

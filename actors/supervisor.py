@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -21,6 +21,7 @@ from actors.watched import Watched
 from discover_stream.codec.mode_policy import ModeStatus
 from discover_stream.config import Config
 from discover_stream.types import DiscoverError, InputError
+from topics.fleet_messages import StageStatus
 from topics.log import Fenced, LogError, MessageTooLarge, OffsetOutOfRange
 
 _TICK_S = 0.1
@@ -87,6 +88,13 @@ class Supervisor:
         if item.kind == "encode":
             return item.handle.run.remote(self._grounders, item.encoding)
         return item.handle.run.remote()
+
+    def remember(self, stages: Iterable[StageStatus]) -> None:
+        """Take over what an earlier run of the system wrote about deaths."""
+        known = {item.name: item for item in self.watched}
+        for status in stages:
+            if status.stage in known:
+                known[status.stage].remember(status, time.time_ns())
 
     def start(self) -> None:
         """Start every run loop, and watch."""
@@ -196,6 +204,7 @@ class Supervisor:
             self._wait_for_log(item, item.error)
         else:
             item.deaths = deaths_in_a_row(item.deaths, time.monotonic() - item.began_s)
+            item.died, item.last_death_ns = item.died + 1, time.time_ns()
             delay_s = restart_delay_s(item.deaths)
             item.again_s, item.health = time.monotonic() + delay_s, "restarting"
             item.restarts += item.plan is not None  # those of pools are counted when they report again

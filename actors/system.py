@@ -32,6 +32,7 @@ from actors.progress import CameraProgress, Progress, StageProgress, TaskProgres
 from actors.reconcile import Desired, desired
 from actors.registry import load_tasks
 from actors.route import RouteReport, Tally
+from actors.status_writer import StatusWriter
 from actors.stream_jobs import Job
 from discover_stream.codec.mode_policy import ModeStatus
 from discover_stream.codec.packet import task_key
@@ -102,6 +103,7 @@ class System:
         self._desired: tuple[Mapping[str, CameraRecord], Desired] | None = None
         self._decoders: DecodePool | None = None
         self._view: LogView | None = None
+        self._status: StatusWriter | None = None
         self._started_s = time.monotonic()
         self._ended_s: float | None = None  # when every source was first seen to have ended
         self._quiet_s: float | None = None  # when the look began that first found nothing left to do
@@ -137,12 +139,16 @@ class System:
         supervisor.watch_pool("registry", "registry", [registry])
         supervisor.create(self._wish())
         self._supervisor = supervisor
+        assert self._log is not None
+        self._status = StatusWriter(self._log, "all", self.progress, lambda: supervisor.watched)
+        supervisor.remember(self._status.read_before().stages)
         answer_of(
             registry.apply.remote(self._tasks, self.config.log.partitions),
             "registry: its process died while the system started",
             "check the memory, then start again",
         )
         supervisor.start()
+        self._status.start()
 
     def _wish(self) -> Desired:
         """What is to be, as the log says now. An encoder that once had cameras stays: frames of them may wait."""
@@ -238,7 +244,10 @@ class System:
 
         if self._supervisor is not None:
             self._supervisor.stop(timeout_s)
-            self._supervisor = None
+        if self._status is not None:
+            self._status.stop()
+            self._status = None
+        self._supervisor = None
         stop_ray()
         if self._view is not None:
             self._view.stop()

@@ -13,7 +13,9 @@ from actors.reconcile import Actual, Phase
 from actors.remote import Report
 from actors.route import RouteReport
 from discover_stream.config import CameraConfig
+from topics.fleet_messages import StageStatus
 
+_SAME_ROW_NS = 60 * 10**9
 _LONGEST_STOP_S = 30.0
 """A stage that has not stopped by then is killed; what it had in hand is done again, or was never begun."""
 
@@ -27,6 +29,7 @@ class Watched:
     is the same death. `log_failures` counts ends in a row because of a log that is away, which are no deaths;
     `log_told` is what was said about it last. `camera` and
     `encoding` are what it was made with or told last, `stopping_s` when it was asked to stop for good.
+    `died` counts all deaths, also in earlier runs of the system, `last_death_ns` is when the last one was seen.
     """
 
     name: str
@@ -54,6 +57,8 @@ class Watched:
     camera: CameraConfig | None = None
     encoding: EncodeSettings | None = None
     stopping_s: float | None = None
+    died: int = 0
+    last_death_ns: int | None = None
 
     def actual(self, now_s: float) -> Actual:
         """The stage as `actors.reconcile` sees it."""
@@ -67,6 +72,12 @@ class Watched:
         elif self.running is not None:
             phase = "running"
         return Actual(self.plan, phase, self.camera, self.encoding, self.again_s)
+
+    def remember(self, before: StageStatus, now_ns: int) -> None:
+        """Take over the deaths of an earlier run of the system; a row of them goes on where the last was just now."""
+        self.died, self.last_death_ns = before.deaths, before.last_death_ns
+        if before.last_death_ns is not None and now_ns - before.last_death_ns < _SAME_ROW_NS:
+            self.deaths = before.in_a_row
 
     @property
     def done(self) -> int:

@@ -41,7 +41,8 @@ class CameraStatus(Message, frozen=True, kw_only=True, tag="camera-status"):
     `picture` is what its picture looks like (``ok``, ``frozen``, ``black``, ``covered``, ``defocused``, ``moved``, or
     ``unknown``) since capture time `picture_since_ns`; `fps` are frames encoded a second, `lag_frames` and `lag_s`
     (seconds of capture time) what waits for encoding, `kbps` by task what subscribers were sent, all over the last
-    interval or a few; `dropped` counts frames by reason and `gaps` gaps since the system started.
+    interval or a few; `dropped` counts frames by reason and `gaps` gaps since the system started; `regions` are
+    found per frame, by task.
     """
 
     camera: Name
@@ -60,11 +61,13 @@ class CameraStatus(Message, frozen=True, kw_only=True, tag="camera-status"):
     mode_reason: str = ""
     problem: str | None = None
     kbps: dict[str, float] = msgspec.field(default_factory=dict)
+    regions: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 class StageStatus(Message, frozen=True, kw_only=True, tag="stage-status"):
     """How a stage's process is. `deaths` counts over all runs of the system, `in_a_row` those that followed each
-    other closely, `last_death_ns` is when the last one was seen, and `error` why it died or failed."""
+    other closely, `last_death_ns` is when the last one was seen, `error` why it died or failed, and
+    `latency_ms` what its steps take."""
 
     stage: Name
     kind: str
@@ -78,16 +81,26 @@ class StageStatus(Message, frozen=True, kw_only=True, tag="stage-status"):
     deaths: Count = 0
     in_a_row: Count = 0
     last_death_ns: int | None = None
+    latency_ms: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 class PoolStatus(Message, frozen=True, kw_only=True, tag="pool-status"):
-    """How many processes a pool is to have, and has; `detail` says more in one line."""
+    """How many processes a pool is to have, and has; `detail` says more in one line.
+
+    `waiting` requests are not begun yet, `starts` counts processes that were started and `cold_starts` those that a
+    request waited for; `decode_ms` is what a frame takes, `invention` how much was invented (see docs/evaluation.md).
+    """
 
     pool: Name
     at_ns: int
     wanted: Count
     running: Count
     detail: str = ""
+    waiting: Count = 0
+    starts: Count = 0
+    cold_starts: Count = 0
+    decode_ms: float = 0.0
+    invention: float | None = None
 
 
 class ForwardState(Message, frozen=True, kw_only=True, tag="forward-state"):
