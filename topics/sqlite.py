@@ -201,6 +201,20 @@ class SqliteLog:
         check_trimmable(found.spec)
         return self._trim(found.part(partition), before_offset)
 
+    def rewrite(self, topic: str, partition: int, values: Mapping[int, bytes | None]) -> int:
+        """See `topics.erase.Erasable`."""
+        part = self._topic(topic).part(partition)
+        total = 0
+        places = sorted(values.items())
+        for first in range(0, len(places), _CHUNK):
+            with self._file.writing() as connection:
+                total += rows.rewrite(connection, part, places[first : first + _CHUNK])
+        return total
+
+    def scrub(self) -> None:
+        """See `topics.erase.Erasable`."""
+        self._file.scrub()
+
     def maintain(self, now_ns: int | None = None, floors: Mapping[tuple[str, int], int] | None = None) -> Maintained:
         """See `topics.log.Log.maintain`."""
         now = time.time_ns() if now_ns is None else now_ns

@@ -220,6 +220,12 @@ class LogFile:
             version: int = self.connection.execute("PRAGMA data_version").fetchone()[0]
         return version
 
+    def scrub(self) -> None:
+        """Move everything from the write-ahead log into the file, and empty it: what was overwritten is in neither."""
+        handle = self._handle
+        with self._explained(), self._turn(handle):
+            handle.database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+
     def close(self) -> None:
         """Close the connections of all threads of this process."""
         self._closed = True

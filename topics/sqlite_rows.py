@@ -120,6 +120,23 @@ def remove(connection: sqlite3.Connection, part: int, rows: list[tuple[int, int]
     connection.execute("UPDATE partitions SET bytes=bytes-? WHERE id=?", (sum(s for _, s in rows), part))
 
 
+def rewrite(connection: sqlite3.Connection, part: int, values: Iterable[tuple[int, bytes | None]]) -> int:
+    """Put values in places (offset, value) that hold records; the bytes by which the partition became smaller.
+
+    What stood there is overwritten in the file, not only let go.
+    """
+    smaller = 0
+    connection.execute("PRAGMA secure_delete=ON")
+    for offset, value in values:
+        row = row_id(part, offset)
+        found = connection.execute("SELECT coalesce(length(value), 0) FROM records WHERE id=?", (row,)).fetchone()
+        if found is not None:
+            connection.execute("UPDATE records SET value=? WHERE id=?", (value, row))
+            smaller += found[0] - len(value or b"")
+    connection.execute("UPDATE partitions SET bytes=bytes-? WHERE id=?", (smaller, part))
+    return smaller
+
+
 def offset_at(connection: sqlite3.Connection, part: int, at_ns: int, rule: TimeRule) -> int:
     """See `Log.offset_at`. Times never decrease within a partition, so a binary search finds it."""
     held = bounds(connection, part)
