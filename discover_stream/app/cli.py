@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from discover_stream import __version__
-from discover_stream.app import camera, dead, demo, evaluate, files, status, system, task, topics, train
+from discover_stream.app import (
+    camera,
+    dead,
+    demo,
+    evaluate,
+    files,
+    gateway_commands,
+    status,
+    system,
+    task,
+    topics,
+    train,
+)
 from discover_stream.app.outputs import Interrupted
 from discover_stream.types import DiscoverError
 
@@ -41,7 +53,7 @@ def build_app() -> typer.Typer:
         add_completion=False,
         pretty_exceptions_enable=False,
     )
-    for module in (files, system, status, camera, task, topics, dead, demo, evaluate, train):
+    for module in (files, system, gateway_commands, status, camera, task, topics, dead, demo, evaluate, train):
         module.register(app)
     return app
 

@@ -16,15 +16,15 @@ import typer
 
 from actors.progress import Progress, TaskProgress
 from actors.system import System
-from discover_stream.config import load_config
+from discover_stream.config import Config, load_config
 from discover_stream.types import InputError
 from topics.log import LogError
 
 _LOOK_EVERY_S = 0.3
 
 
-def run_system(path: Path | None, *, until_idle: bool, every_s: float, as_json: bool) -> None:
-    """Run the system of a configuration; Ctrl-C and SIGTERM stop it cleanly.
+def run_system(path: Path | None, *, until_idle: bool, every_s: float, as_json: bool, http: str | None = None) -> None:
+    """Run the system of a configuration; Ctrl-C and SIGTERM stop it cleanly. `http` is where a gateway listens.
 
     Raises InputError for a configuration that cannot be used, and at the end when a source could not be
     read; LogError when the log cannot be used at the start, has lost its topics or was taken over by another
@@ -38,12 +38,28 @@ def run_system(path: Path | None, *, until_idle: bool, every_s: float, as_json: 
         err=as_json,
     )
     with system:
-        with asked_to_stop() as asked:
+        with asked_to_stop() as asked, _gateway(config, system, http, as_json=as_json):
             follow(system, asked, until_idle=until_idle, every_s=every_s, as_json=as_json)
         progress = system.progress()
         typer.echo("stopping", err=as_json)
     show(progress, as_json)
     complain(progress)
+
+
+@contextmanager
+def _gateway(config: Config, system: System, http: str | None, *, as_json: bool) -> Iterator[None]:
+    """A gateway beside the system for as long as the block lasts, where one is wanted."""
+    if http is None:
+        yield
+        return
+    from discover_stream.app.gateway.decoders import SystemDecoder
+    from discover_stream.app.gateway.serve import greeting, parse_address, serving
+    from topics import open_log
+
+    with open_log(config.log.url) as log, serving(config, log, SystemDecoder(system), parse_address(http)) as server:
+        for line in greeting(server):
+            typer.echo(line, err=as_json)
+        yield
 
 
 def complain(progress: Progress) -> None:

@@ -23,11 +23,15 @@ def run(
     ] = False,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two lines of progress.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print progress as JSON lines.")] = False,
+    http: Annotated[
+        str | None,
+        typer.Option("--http", metavar="HOST:PORT", help="Also serve console and HTTP API, such as 127.0.0.1:8000."),
+    ] = None,
 ) -> None:
     """Run the cameras of a configuration until Ctrl-C: ingest, ground, encode, archive, route."""
     from discover_stream.app.run import run_system
 
-    run_system(config, until_idle=until_idle, every_s=every, as_json=as_json)
+    run_system(config, until_idle=until_idle, every_s=every, as_json=as_json, http=http)
 
 
 def subscribe(  # noqa: PLR0913 (options of a command)

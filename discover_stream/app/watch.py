@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -99,31 +99,33 @@ def _warn(frame: DecodedFrame, warn_at: float) -> None:
         )
 
 
+def packet_json(item: TaskFrame) -> dict[str, Any]:
+    """A packet for programs: what it says, without pixels."""
+    return {
+        "camera": item.camera,
+        "seq": item.seq,
+        "incarnation": item.incarnation,
+        "capture_ns": item.capture_ns,
+        "bytes": item.size,
+        "regions_only": item.regions_only,
+        "tags": list(item.tags),
+        "condition": item.condition,
+        "absent": [{"what": lack.what.name.lower(), "name": lack.name} for lack in item.absent],
+        "regions": [
+            {
+                "label": item.label(region),
+                "score": round(region.score, 3),
+                "box": [region.box.x0, region.box.y0, region.box.x1, region.box.y1],
+                "track": region.track,
+            }
+            for region in item.regions
+        ],
+    }
+
+
 def _line(item: TaskFrame, decoded: DecodedFrame | None, as_json: bool) -> str:
     if as_json:
-        return json.dumps(
-            (frame_facts(decoded) if decoded is not None else {})
-            | {
-                "camera": item.camera,
-                "seq": item.seq,
-                "incarnation": item.incarnation,
-                "capture_ns": item.capture_ns,
-                "bytes": item.size,
-                "regions_only": item.regions_only,
-                "tags": list(item.tags),
-                "condition": item.condition,
-                "absent": [{"what": lack.what.name.lower(), "name": lack.name} for lack in item.absent],
-                "regions": [
-                    {
-                        "label": item.label(region),
-                        "score": round(region.score, 3),
-                        "box": [region.box.x0, region.box.y0, region.box.x1, region.box.y1],
-                        "track": region.track,
-                    }
-                    for region in item.regions
-                ],
-            }
-        )
+        return json.dumps((frame_facts(decoded) if decoded is not None else {}) | packet_json(item))
     found: dict[str, int] = {}
     for region in item.regions:
         found[item.label(region)] = found.get(item.label(region), 0) + 1

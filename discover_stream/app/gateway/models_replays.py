@@ -104,7 +104,7 @@ class ProvenanceGrid(Answer):
 
 class ShownFrame(Answer):
     """A picture of a segment: shown from `t` seconds after the replay's begin; `card` is what is written over it where
-    there is no picture of that time."""
+    there is no picture of that time, `invention` how sure a detector is that something in it was made up (0..1)."""
 
     t: float
     capture: str | None
@@ -113,6 +113,7 @@ class ShownFrame(Answer):
     regions: list[SeenRegion]
     provenance: ProvenanceGrid | None
     card: str | None
+    invention: float | None = None
 
 
 class Sidecar(Answer):
