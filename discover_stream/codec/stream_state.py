@@ -228,8 +228,11 @@ def capture_ns(state: StreamState, packet: StreamPacket) -> int | None:
     """
     if packet.capture_us is not None:
         return 1000 * packet.capture_us
+    plate = plate_under(state, packet)
+    return None if plate is None or packet.drift is None else plate.clock.capture_ns(packet.seq, packet.drift)
+
+
+def plate_under(state: StreamState, packet: StreamPacket) -> HeldPlate | None:
+    """The plate that a packet names, from the state after it; None where it is not there."""
     held = [state.tasks[key].plates for key in packet.tasks if key in state.tasks]
-    for plates in (*held, state.plates):
-        if packet.plate_id in plates and packet.drift is not None:
-            return plates[packet.plate_id].clock.capture_ns(packet.seq, packet.drift)
-    return None
+    return next((plates[packet.plate_id] for plates in (*held, state.plates) if packet.plate_id in plates), None)

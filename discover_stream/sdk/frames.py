@@ -10,7 +10,7 @@ from discover_stream.codec.any_packet import AnyPacket
 from discover_stream.codec.camera_reader import CameraReader
 from discover_stream.codec.follow import Reading
 from discover_stream.codec.stream_packet import StreamPacket
-from discover_stream.codec.stream_state import Absence
+from discover_stream.codec.stream_state import Absence, plate_under
 from discover_stream.config_decoding import DecodingConfig
 from discover_stream.decode_options import DecodeOptions
 from discover_stream.semantics.tags import condition_text
@@ -126,6 +126,14 @@ class TaskFrame:
     def capture_ns(self) -> int | None:
         """Capture time, ns since the epoch. None only in stream mode, where the plate that tells it is absent."""
         return self.reading.capture_ns
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(height, width) of the picture in pixels, without decoding; None where the plate that tells it is absent."""
+        if not isinstance(self.packet, StreamPacket):
+            return self.packet.height, self.packet.width
+        plate = plate_under(self.reading.state, self.packet)
+        return None if plate is None else (plate.height, plate.width)
 
     @property
     def identity(self) -> tuple[str, int, int]:

@@ -58,6 +58,7 @@ def test_what_a_packet_tells(log: SqliteLog) -> None:
     assert item.label(Region(500, 1.0, Box(0, 0, 1, 1))) == "label 500"
     assert item.size == len(packet_bytes(item.packet))
     assert item.identity == ("gate", 0, 3)
+    assert item.shape == (48, 64)
 
 
 def test_a_group_goes_on_after_its_last_commit(log: SqliteLog) -> None:
@@ -259,6 +260,7 @@ def test_regions_of_a_fixed_camera(log: SqliteLog) -> None:
     for seq, item in enumerate(items):
         assert (item.seq, item.capture_ns, item.absent) == (seq, capture_ns(seq), ())
         assert set(item.regions) == seen(seq, 0)
+        assert item.shape == (48, 64)
         assert item.labels == LabelSet("trams", 1, WORDS)
         assert item.size == len(any_packet_bytes(item.packet))
     assert items[4].tags == (0, 1)
