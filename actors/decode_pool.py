@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
@@ -14,7 +14,7 @@ from discover_stream.config_decoding import DecodingConfig
 from discover_stream.decode_options import DecodeOptions
 
 if TYPE_CHECKING:
-    from discover_stream.decoding import DecodedFrame
+    from discover_stream.decoded import DecodedFrame
 
 __all__ = ["DecodeJob", "DecodeOptions", "DecodePool", "JobDecoder", "StreamJob", "in_order"]
 
@@ -50,14 +50,21 @@ def in_order(
 
 
 class DecodePool:
-    """`workers` decoding processes with `threads` each, on a Ray that is running; `decoding` names what they load."""
+    """`workers` decoding processes with `threads` each, on a Ray that is running; `decoding` names what they load,
+    `options` are Ray's of each."""
 
-    def __init__(self, workers: int, threads: int, decoding: DecodingConfig | None = None) -> None:
+    def __init__(
+        self,
+        workers: int,
+        threads: int,
+        decoding: DecodingConfig | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         import ray
 
         from actors.remote import DecodeActor
 
-        actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=2)(DecodeActor)
+        actor = ray.remote(max_restarts=-1, max_task_retries=2, **(options or {"num_cpus": 0}))(DecodeActor)
         self.handles = [actor.remote(threads, decoding or DecodingConfig()) for _ in range(workers)]
 
     def decode(self, jobs: Iterable[Job], options: DecodeOptions) -> Iterator[DecodedFrame]:

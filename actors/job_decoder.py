@@ -18,7 +18,8 @@ from discover_stream.painting import learned_painter
 from discover_stream.types import BitstreamError
 
 if TYPE_CHECKING:
-    from discover_stream.decoding import DecodedFrame, FrameDecoder
+    from discover_stream.decoded import DecodedFrame
+    from discover_stream.decoding import FrameDecoder
     from discover_stream.generation.reuse import KeptPictures
 
 __all__ = ["DecodeOptions", "JobDecoder"]
@@ -108,7 +109,7 @@ class JobDecoder:
         return self._load().decode_many(requests, options, self._kept)
 
     def _composed(self, job: StreamJob) -> list[DecodedFrame]:
-        from discover_stream.decoding import composed_frame
+        from discover_stream.decoded import composed_frame
 
         reader = self._reader(job)
         frames, last = [], job.follows

@@ -1,11 +1,14 @@
-"""Ray on this machine alone: quiet, without a dashboard, with a bounded object store."""
+"""The Ray that carries our processes: one on this machine alone, quiet, without a dashboard, with a bounded object
+store, or a cluster that runs already."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Any
 
-from discover_stream.types import DiscoverError
+from discover_stream.config import RayConfig
+from discover_stream.types import DiscoverError, InputError
 
 # Read by Ray when it is imported: nothing of what its own processes say belongs on the console (it prints
 # a paragraph per dead worker there); their logs are under /tmp/ray.
@@ -18,7 +21,47 @@ os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 
 import ray
 
-__all__ = ["answer_of", "ray", "start_ray", "stop_ray"]
+__all__ = ["answer_of", "connect_ray", "hosts", "ray", "start_ray", "stop_ray"]
+
+NAMESPACE = "discover"
+PACKAGES = ("discover_stream", "actors", "topics")
+
+
+def connect_ray(config: RayConfig) -> None:
+    """Start a Ray of our own, or connect to the cluster that a configuration names.
+
+    Our packages go along to the cluster's workers, unless they have them. Raises InputError where there is no cluster
+    at the address, RuntimeError where this process has a Ray already.
+    """
+    if config.address is None:
+        start_ray(config.object_store_mib)
+        return
+    if ray.is_initialized():
+        raise RuntimeError("this process runs Ray already; stop that one first")
+    try:
+        ray.init(
+            config.address,
+            namespace=NAMESPACE,
+            runtime_env={"py_modules": our_packages()} if config.packages else None,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"ray.address {config.address}: no cluster answers there ({' '.join(str(error).split())[:200]}); "
+            "start one (`ray up cluster.yaml`, `ray start --head`), or leave the address out"
+        ) from error
+
+
+def our_packages() -> list[str]:
+    """The folders of our packages, wherever they are installed."""
+    root = Path(__file__).resolve().parents[1]
+    return [str(root / name) for name in PACKAGES]
+
+
+def hosts() -> int:
+    """How many machines the Ray of this process has."""
+    return len({node["NodeManagerHostname"] for node in ray.nodes() if node["Alive"]})
 
 
 def start_ray(object_store_mib: int) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from actors.stream_jobs import Job
     from discover_stream.codec.critic import Critic
     from discover_stream.codec.model import CodecModel
-    from discover_stream.decoding import DecodedFrame
+    from discover_stream.decoded import DecodedFrame
     from discover_stream.semantics.grounder import Grounder
 
 CONTROL = "control"

@@ -87,6 +87,8 @@ class JobPlanner:
         tasks: keys of the tasks wanted; None for all.
         session: see `StreamJob`; each camera gets one of its own.
         stretch: packets of stream mode in a job, at most.
+        first: in the first job of a camera; each has twice as many as the one before. None: as `stretch`. Few let the
+            first picture come soon.
     """
 
     def __init__(
@@ -97,9 +99,10 @@ class JobPlanner:
         tasks: frozenset[int] | None = None,
         session: str = "",
         stretch: int = STRETCH,
+        first: int | None = None,
     ) -> None:
         self._plates, self._lead, self._tasks = plates, lead, tasks
-        self._name, self._stretch = session, stretch
+        self._name, self._stretch, self._first = session, stretch, first or stretch
         self._readers: dict[str, CameraReader] = {}
         self._last: dict[str, tuple[int, int]] = {}
         self._fetched: list[StreamPacket] = []
@@ -118,8 +121,10 @@ class JobPlanner:
                     if item.shown:
                         yield DecodeJob(camera, any_packet_bytes(item.packet), self._tasks, self._session(camera))
                 continue
-            while stretch := list(itertools.islice(run, self._stretch)):
+            size = self._stretch if camera in self._last else min(self._first, self._stretch)
+            while stretch := list(itertools.islice(run, size)):
                 yield self._job(camera, stretch)
+                size = min(2 * size, self._stretch)
 
     def _job(self, camera: str, stretch: Sequence[Item]) -> StreamJob:
         reader = self._reader(camera, stretch[0])
@@ -178,14 +183,17 @@ class LiveJobs:
     def __init__(self, session: str) -> None:
         self._session = session
         self._last: dict[str, tuple[int, int]] = {}
+        self._follows: dict[str, tuple[int, int] | None] = {}
 
     def job(self, item: TaskFrame) -> Job:
-        """The job of a packet, before the next one is taken."""
+        """The job of a packet, before the next one is taken. It may be asked for again."""
         data = any_packet_bytes(item.packet)
         if not isinstance(item.packet, StreamPacket):
             return DecodeJob(item.camera, data, session=f"{self._session}/{item.camera}")
-        follows = self._last.get(item.camera)
-        self._last[item.camera] = item.incarnation, item.seq
+        here, last = (item.incarnation, item.seq), self._last.get(item.camera)
+        if here != last:
+            self._follows[item.camera], self._last[item.camera] = last, here
+        follows = self._follows[item.camera]
         before = tuple(map(any_packet_bytes, item.needs))
         session = f"{self._session}/{item.camera}"
         return StreamJob(item.camera, before, (data,), (item.capture_ns or 0,), session, follows)

@@ -14,6 +14,7 @@ from actors.frame_buffer import LOG_UNAVAILABLE, retry_delay_s
 from actors.ingest import IngestReport
 from actors.local_ray import ray
 from actors.log_view import TopicGone
+from actors.placement import Kind, options_of
 from actors.progress import outage_line
 from actors.reconcile import Begin, Configure, Create, Desired, Remove, Step, Stop, reconcile
 from actors.remote import CONTROL, EncodeActor, GroundActor, IngestActor, Report, RouteActor
@@ -55,7 +56,8 @@ class Supervisor:
         config = self._config
         self._wanted = wanted
         if any(plan.kind == "encode" for plan in wanted.plans) or config.cameras:
-            ground = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=3)(GroundActor)
+            options = options_of(config, "ground")
+            ground = ray.remote(max_restarts=-1, max_task_retries=3, **options)(GroundActor)
             self._grounders = [
                 ground.remote(config.threads.ground, config.grounder) for _ in range(config.pools.ground)
             ]
@@ -69,20 +71,20 @@ class Supervisor:
         camera = wanted.cameras.get(plan.camera or "")
         encoding = wanted.encoding if plan.kind == "encode" else None
         if encoding is not None:
-            handle = self._run_loop(EncodeActor, plan.partition, encoding, config.threads.encode)
+            handle = self._run_loop("encode", EncodeActor, plan.partition, encoding, config.threads.encode)
         elif camera is not None:
-            handle = self._run_loop(IngestActor, plan.partition, camera, config.max_lag)
+            handle = self._run_loop("ingest", IngestActor, plan.partition, camera, config.max_lag)
         else:
-            handle = self._run_loop(RouteActor, plan.partition)
+            handle = self._run_loop("route", RouteActor, plan.partition)
         item = Watched(plan.identity, plan.kind, handle, plan=plan, camera=camera, encoding=encoding)
         item.live = camera is not None and is_live(camera.source)
         item.begin = partial(self._begin, item)
         self.watched = [*self.watched, item]
         return item
 
-    def _run_loop(self, actor: type, *arguments: Any) -> Any:
-        options = {"num_cpus": 0, "max_restarts": -1, "concurrency_groups": {CONTROL: 1}}
-        return ray.remote(**options)(actor).remote(self._config.log.url, *arguments)
+    def _run_loop(self, kind: Kind, actor: type, *arguments: Any) -> Any:
+        options = {"max_restarts": -1, "concurrency_groups": {CONTROL: 1}}
+        return ray.remote(**options, **options_of(self._config, kind))(actor).remote(self._config.log.url, *arguments)
 
     def _begin(self, item: Watched) -> Any:
         if item.kind == "encode":

@@ -28,6 +28,7 @@ from actors.encoding import encode_settings
 from actors.frame_buffer import LOG_UNAVAILABLE
 from actors.ingest import IngestReport
 from actors.log_view import LogFigures, LogView, behind
+from actors.placement import check_log_reaches, options_of
 from actors.progress import CameraProgress, Progress, StageProgress, TaskProgress, outage_line
 from actors.reconcile import Desired, desired
 from actors.registry import load_tasks
@@ -46,7 +47,7 @@ from topics.log import Log, Retention
 if TYPE_CHECKING:
     from actors.supervisor import Supervisor
     from actors.watched import Watched
-    from discover_stream.decoding import DecodedFrame
+    from discover_stream.decoded import DecodedFrame
 
 __all__ = ["DecodeJob", "DecodeOptions", "System"]
 
@@ -129,11 +130,12 @@ class System:
             raise
 
     def _start_processes(self) -> None:
-        from actors.local_ray import answer_of, ray, start_ray
+        from actors.local_ray import answer_of, connect_ray, hosts, ray
         from actors.remote import RegistryActor
         from actors.supervisor import Supervisor
 
-        start_ray(self.config.ray.object_store_mib)
+        connect_ray(self.config.ray)
+        check_log_reaches(self.config, hosts())
         registry = ray.remote(num_cpus=0, max_restarts=-1)(RegistryActor).remote(self.config.log.url)
         supervisor = Supervisor(self.config, self._tell, self._wish)
         supervisor.watch_pool("registry", "registry", [registry])
@@ -234,7 +236,10 @@ class System:
         """
         _, supervisor = self._running()
         if self._decoders is None:
-            self._decoders = DecodePool(self.config.pools.decode, self.config.threads.decode, self.config.decoding)
+            config = self.config
+            self._decoders = DecodePool(
+                config.pools.decode, config.threads.decode, config.decoding, options_of(config, "decode")
+            )
             supervisor.watch_pool("decode", "decode", self._decoders.handles)
         return self._decoders.decode(jobs, options or DecodeOptions.of(self.config.decoding))
 

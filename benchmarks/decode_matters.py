@@ -34,7 +34,8 @@ from torch import Tensor
 from discover_stream.app.evaluate_run import Loader, facts, load_judges
 from discover_stream.codec.model import shipped_weights
 from discover_stream.codec.packet import parse_packet
-from discover_stream.decoding import DecodedFrame, FrameDecoder
+from discover_stream.decoded import DecodedFrame
+from discover_stream.decoding import FrameDecoder
 from discover_stream.evaluation.datasets import Item, chosen, video_items
 from discover_stream.evaluation.measures import Originals, measure
 from discover_stream.evaluation.ours import OursStill

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 import yaml
 from pydantic import AwareDatetime, BaseModel, Field, ValidationError, field_validator, model_validator
 
+from discover_stream.config_cluster import MetricsConfig, PoolsConfig, RayConfig, TracingConfig
 from discover_stream.config_decoding import DecodingConfig
 from discover_stream.config_gateway import GatewayConfig, Zone
 from discover_stream.config_log import KafkaConfig, LogConfig, RetentionConfig, SaslConfig, Section, TlsConfig
@@ -32,11 +33,15 @@ __all__ = [
     "GrounderConfig",
     "KafkaConfig",
     "LogConfig",
+    "MetricsConfig",
     "MllmConfig",
+    "PoolsConfig",
+    "RayConfig",
     "RetentionConfig",
     "SaslConfig",
     "TaskConfig",
     "TlsConfig",
+    "TracingConfig",
     "datetime_ns",
     "default_config",
     "load_config",
@@ -156,14 +161,6 @@ class GrounderConfig(Section):
         return {"kind": given} if isinstance(given, str) else given
 
 
-class PoolsConfig(Section):
-    """How many processes share the stateless work."""
-
-    ground: int = Field(default=1, ge=1, le=64, title="Grounding processes")
-    ground_batch: int = Field(default=4, ge=1, le=64, title="Frames that one grounding call takes at most")
-    decode: int = Field(default=1, ge=1, le=64, title="Decoding processes, made only when something is decoded")
-
-
 class ThreadsConfig(Section):
     """Threads of the networks inside one process; more than the cores in all of them slows everything."""
 
@@ -181,12 +178,6 @@ class MllmConfig(Section):
     )
     request_s: float = Field(default=120.0, gt=0, le=3600, title="Seconds that one request may take")
     total_s: float = Field(default=300.0, gt=0, le=7200, title="Seconds for everything, repeated requests included")
-
-
-class RayConfig(Section):
-    """The local Ray that carries the processes."""
-
-    object_store_mib: int = Field(default=300, ge=80, le=1_000_000, title="Shared memory for pictures in flight, MiB")
 
 
 class Config(Section):
@@ -233,8 +224,10 @@ class Config(Section):
     threads: ThreadsConfig = Field(default=ThreadsConfig(), title="Threads per process")
     decoding: DecodingConfig = Field(default=DecodingConfig(), title="How packets become pictures")
     mllm: MllmConfig = Field(default=MllmConfig(), title="The language model that new tasks are described to")
-    ray: RayConfig = Field(default=RayConfig(), title="Local Ray")
     gateway: GatewayConfig = Field(default=GatewayConfig(), title="The HTTP gateway")
+    ray: RayConfig = Field(default=RayConfig(), title="The Ray that carries the processes")
+    metrics: MetricsConfig = Field(default=MetricsConfig(), title="Figures for Prometheus")
+    tracing: TracingConfig = Field(default=TracingConfig(), title="What every frame went through, for OpenTelemetry")
 
     @model_validator(mode="after")
     def _distinct(self) -> Config:

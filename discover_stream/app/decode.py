@@ -22,7 +22,7 @@ from discover_stream.sdk import LazyDecoder
 from discover_stream.types import BitstreamError, InputError, Profile
 
 if TYPE_CHECKING:
-    from discover_stream.decoding import DecodedFrame
+    from discover_stream.decoded import DecodedFrame
     from discover_stream.generation.reuse import KeptPictures
     from discover_stream.video.sink import ImageSink
 
@@ -147,7 +147,7 @@ class _FileDecoder:
         yield from self._streamed(streamed)
 
     def _composed(self, packet: StreamPacket) -> list[DecodedFrame]:
-        from discover_stream.decoding import composed_frame
+        from discover_stream.decoded import composed_frame
 
         mine = route_any(packet, self._keys)
         assert isinstance(mine, StreamPacket)

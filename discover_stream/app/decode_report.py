@@ -13,7 +13,7 @@ from discover_stream.app.outputs import counted
 from discover_stream.config_decoding import DecodingConfig
 
 if TYPE_CHECKING:
-    from discover_stream.decoding import DecodedFrame
+    from discover_stream.decoded import DecodedFrame
 
 
 def frame_facts(frame: DecodedFrame) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import PIL.Image
 
 from discover_stream.app.demo_figures import ALL
 from discover_stream.codec.packet import task_key
-from discover_stream.decoding import DecodedFrame
+from discover_stream.decoded import DecodedFrame
 from discover_stream.types import Image, Task
 from discover_stream.video.sheet import draw_boxes, overlay_provenance
 

@@ -29,7 +29,7 @@ from discover_stream.codec.camera_reader import CameraReader
 from discover_stream.codec.packet import task_key
 from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.config import Config, load_config
-from discover_stream.decoding import DecodedFrame
+from discover_stream.decoded import DecodedFrame
 from discover_stream.sdk import Subscription, TaskFrame, read_archive, subscribe
 from discover_stream.semantics.labels import load_task
 from discover_stream.types import DiscoverError, Image, InputError, Provenance, Task

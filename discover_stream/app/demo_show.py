@@ -20,7 +20,7 @@ from discover_stream.app.demo_pictures import (
 )
 from discover_stream.app.demo_plan import DemoCamera, Files
 from discover_stream.app.demo_report import Picture, Report, Section, Timing, render_report
-from discover_stream.decoding import DecodedFrame
+from discover_stream.decoded import DecodedFrame
 from discover_stream.types import Provenance, Task
 from discover_stream.video.sheet import contact_sheet
 from discover_stream.video.sink import open_sink

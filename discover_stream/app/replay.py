@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from actors.job_decoder import JobDecoder
 from actors.route import was_without_pixels
-from actors.stream_jobs import Item, Job, JobPlanner
+from actors.stream_jobs import Item, JobPlanner
 from discover_stream.app.decode import write_frame
 from discover_stream.app.decode_report import DecodeReport
+from discover_stream.app.decoders import decoding, session_of
 from discover_stream.app.moments import iso, parse_moment
 from discover_stream.codec.any_packet import AnyPacket
 from discover_stream.codec.stream_packet import StreamPacket
@@ -23,7 +23,6 @@ from discover_stream.decode_options import DecodeOptions
 from discover_stream.sdk import (
     Archived,
     GapMessage,
-    LazyDecoder,
     Span,
     archive_gaps,
     archive_span,
@@ -37,13 +36,9 @@ from topics.log import Log
 from topics.plates import PlateShelf
 
 if TYPE_CHECKING:
-    from discover_stream.decoding import DecodedFrame
-
-Decode = Callable[[Iterable[Job], DecodeOptions], Iterator["DecodedFrame"]]
+    from discover_stream.decoded import DecodedFrame
 
 _SAMPLE = 100
-TOGETHER = 4
-"""Jobs that one process decodes together."""
 _FALLBACK_FPS = 10.0
 
 
@@ -147,7 +142,7 @@ def _write(
     times: list[int] = []
     report = DecodeReport(config.decoding.warn_at)
     options = DecodeOptions.of(config.decoding, order.profile, order.steps, generate=order.generate)
-    planner = JobPlanner(stretch.plates.fetch, stretch.lead, tasks=keys, session=session_of(config))
+    planner = JobPlanner(stretch.plates.fetch, stretch.lead, tasks=keys, session=session_of(config), first=1)
     with (
         decoding(config) as decode,
         open_sink(order.output, fps=frame_rate([item.capture_ns for item in stretch.head])) as sink,
@@ -173,11 +168,6 @@ def _write(
         first, count = planner.not_whole[0][1], len(planner.not_whole)
         notes.append(f"{count} frames from {iso(first)} on are not whole: the archive has not all that they refer to")
     return Replayed(iso(times[0]), iso(times[-1]), "; ".join(notes) or None, report)
-
-
-def session_of(config: Config) -> str:
-    """A single decoder goes on from what it has; several share stretches, and each begins anew."""
-    return "replay" if config.pools.decode == 1 else ""
 
 
 def lacks_pixels(packet: AnyPacket, keys: frozenset[int] | None) -> bool:
@@ -207,23 +197,3 @@ def frame_rate(times_ns: Sequence[int]) -> float:
     """Frames a second of a film whose frames were captured at these times: from the median distance."""
     apart = [later - earlier for earlier, later in itertools.pairwise(times_ns)]
     return min(240.0, max(0.1, 1e9 / median(apart))) if apart else _FALLBACK_FPS
-
-
-@contextmanager
-def decoding(config: Config) -> Iterator[Decode]:
-    """What decodes: this process, or a pool on a Ray of its own where the configuration wants several."""
-    if config.pools.decode == 1:
-        import torch
-
-        torch.set_num_threads(config.threads.decode)
-        decoder = JobDecoder(LazyDecoder(decoding=config.decoding).get)
-        yield lambda jobs, options: decoder.decode_all(jobs, options, TOGETHER)
-        return
-    from actors.decode_pool import DecodePool
-    from actors.local_ray import start_ray, stop_ray
-
-    start_ray(config.ray.object_store_mib)
-    try:
-        yield DecodePool(config.pools.decode, config.threads.decode, config.decoding).decode
-    finally:
-        stop_ray()

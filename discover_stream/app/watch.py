@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +14,14 @@ import typer
 from discover_stream.app.decode import write_frame
 from discover_stream.app.decode_report import frame_facts
 from discover_stream.app.moments import iso
-from discover_stream.config import Config, load_config
+from discover_stream.app.reading_ahead import read_ahead, starting
+from discover_stream.config import load_config
 from discover_stream.decode_options import DecodeOptions
 from discover_stream.sdk import Gap, Lack, LocalPictures, TaskFrame, subscribe
 from discover_stream.types import InputError, Profile
 
 if TYPE_CHECKING:
-    from discover_stream.decoding import DecodedFrame
+    from discover_stream.decoded import DecodedFrame
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +60,9 @@ def watch(path: Path | None, order: WatchOrder) -> None:
     """
     start = parse_start(order.start)
     config = load_config(path)
-    count = 0
+    options = DecodeOptions.of(config.decoding, order.profile, order.steps, generate=order.generate)
     with (
+        starting(config, options, order.save is not None) as (start_decoding, ahead),
         subscribe(
             order.task,
             log=config.log.url,
@@ -71,24 +71,21 @@ def watch(path: Path | None, order: WatchOrder) -> None:
             camera=order.camera,
             pictures=LocalPictures(decoding=config.decoding),
         ) as subscription,
-        pictures_of(config, order) as picture,
     ):
-        for item in subscription:
+        for coming in read_ahead(subscription, start_decoding, order.most or sys.maxsize, ahead):
+            item = coming.item
             if isinstance(item, Gap):
                 typer.echo(_gap_line(item, order.as_json))
                 continue
             decoded = None
             if order.save is not None:
-                decoded = picture(item)
+                decoded = coming.decoded(options)
                 _save(decoded, order.save, order.provenance)
             typer.echo(_line(item, decoded, order.as_json))
             if decoded is not None:
                 _warn(decoded, config.decoding.warn_at)
             if order.group is not None:
-                subscription.commit()
-            count += 1
-            if count == order.most:
-                return
+                subscription.commit(coming.positions)
 
 
 def _warn(frame: DecodedFrame, warn_at: float) -> None:
@@ -163,25 +160,3 @@ def _save(frame: DecodedFrame, folder: Path, provenance: bool) -> None:
 
     with open_sink(folder / frame.camera / f"{frame.seq:06}.png", fps=1) as sink:
         write_frame(sink, frame, provenance)
-
-
-@contextmanager
-def pictures_of(config: Config, order: WatchOrder) -> Iterator[Callable[[TaskFrame], DecodedFrame]]:
-    """What decodes a packet: this process, or a pool on a Ray of its own where the configuration wants several."""
-    if order.save is None or config.pools.decode == 1:
-        yield lambda item: item.decoded(order.profile, steps=order.steps, generate=order.generate)
-        return
-    from actors.stream_jobs import LiveJobs
-    from discover_stream.app.replay import decoding
-
-    live = LiveJobs(f"subscriber of {order.task}, process {os.getpid()}")
-    options = DecodeOptions.of(config.decoding, order.profile, order.steps, generate=order.generate)
-
-    def picture(item: TaskFrame) -> DecodedFrame:
-        if item.regions_only:
-            return item.decoded()  # which says why there is none
-        (frame,) = decode([live.job(item)], options)
-        return frame
-
-    with decoding(config) as decode:
-        yield picture

@@ -15,7 +15,7 @@ from discover_stream.types import Image, InputError, Profile
 from topics.log import Gap
 
 if TYPE_CHECKING:
-    from discover_stream.decoding import DecodedFrame
+    from discover_stream.decoded import DecodedFrame
 
 Answer = TypeVar("Answer")
 

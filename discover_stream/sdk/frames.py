@@ -17,7 +17,8 @@ from discover_stream.semantics.tags import condition_text
 from discover_stream.types import Image, InputError, LabelSet, Profile, Region
 
 if TYPE_CHECKING:
-    from discover_stream.decoding import DecodedFrame, FrameDecoder
+    from discover_stream.decoded import DecodedFrame
+    from discover_stream.decoding import FrameDecoder
     from discover_stream.generation.reuse import KeptPictures
 
 
@@ -69,8 +70,7 @@ class LocalPictures:
 
     def decoded(self, frame: TaskFrame, profile: Profile, steps: int | None, generate: bool) -> DecodedFrame:
         """See `Pictures`. In stream mode also raises InputError for pictures that are asked for too late."""
-        from discover_stream.decoding import PacketRequest, composed_frame
-        from discover_stream.generation.reuse import KeptPictures
+        from discover_stream.decoded import composed_frame
 
         options = DecodeOptions.of(self._how, profile, steps, generate=generate)
         if isinstance(frame.packet, StreamPacket):
@@ -79,6 +79,9 @@ class LocalPictures:
             if not (options.harmonise and generate):
                 return composed
             return self._decoder.get().harmonised([composed], options, [frame.condition])[0]
+        from discover_stream.decoding import PacketRequest
+        from discover_stream.generation.reuse import KeptPictures
+
         if self._kept is None:
             self._kept = KeptPictures()
         request = PacketRequest(frame.packet, frame.camera, row=f"task {frame.task}", tags=frame.condition)

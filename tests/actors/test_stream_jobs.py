@@ -14,7 +14,7 @@ from actors.stream_jobs import Item, Job, JobPlanner, LiveJobs, StreamJob
 from discover_stream.codec.any_packet import any_packet_bytes
 from discover_stream.codec.camera_reader import CameraReader
 from discover_stream.codec.stream_packet import StreamPacket
-from discover_stream.decoding import DecodedFrame
+from discover_stream.decoded import DecodedFrame
 from discover_stream.types import DiscoverError, Image
 from topics.catalogue import catalogue, task_topic
 from topics.log import Log

@@ -14,7 +14,7 @@ from discover_stream.sdk import LazyDecoder
 
 if TYPE_CHECKING:
     from actors.system import System
-    from discover_stream.decoding import DecodedFrame
+    from discover_stream.decoded import DecodedFrame
 
 
 class Decoder(Protocol):

@@ -33,7 +33,7 @@ from topics.log import Log
 from topics.plates import PlateShelf
 
 if TYPE_CHECKING:
-    from discover_stream.decoding import DecodedFrame
+    from discover_stream.decoded import DecodedFrame
 
 _STRETCH = 4
 """Packets of stream mode in a job: few, so that who leaves is not decoded for much longer."""
