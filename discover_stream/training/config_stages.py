@@ -113,6 +113,7 @@ class JointStage(Texted):
         default=(0.35, 0.35, 0.3), title="With references: shares of still parts, of keys on a plate, of refreshes"
     )
     picture_every: int = Field(default=2, ge=1, le=1000, title="Decode a picture in every so many steps")
+    train_decoder: bool = Field(default=False, title="Let the VAE's decoder learn along (nano only)")
     tags: bool = Field(default=True, title="Show tags to the prior; false: always none")
 
     @model_validator(mode="after")
@@ -122,6 +123,8 @@ class JointStage(Texted):
             raise ValueError(f"crops with references have {PAIRS_SIDE} pixels a side at most; make 'sizes' smaller")
         if not sum(self.kinds):
             raise ValueError("'kinds' are all zero; give at least one of still parts, keys and refreshes a share")
+        if self.train_decoder and not (self.weights.picture or self.weights.features):
+            raise ValueError("a decoder learns from pictures; give 'weights.picture' or 'weights.features' a weight")
         return self
 
     @property

@@ -35,6 +35,9 @@ ENCODER = ("network.g_a", "network.g_r", "network.fuse", "network.h_a", "network
 HYPER_PATH = ("network.h_s", "prior", "scales.first", "scales.second", "scales.third")
 """What z goes through to say how y is coded."""
 
+CLEAN_SHARE = 0.3
+"""Weight of pictures of clean latents where the decoder learns, as a share of the picture's."""
+
 
 @dataclass(frozen=True)
 class JointModels:
@@ -42,21 +45,25 @@ class JointModels:
 
     Attributes:
         codec: learns.
-        vae: frozen.
+        vae: frozen; of `nano`, its decoder may learn along.
         diffusion: prior and text frozen, its control module learns; None where no term needs it.
         features: of a detector, frozen; None where no term needs them.
+        decoder_learns: whether the decoder of `vae` does; its encoder, and so the space of latents, stays.
     """
 
     codec: TrainableConditional
     vae: Autoencoder
     diffusion: Diffusion | None = None
     features: ObjectFeatures | None = None
+    decoder_learns: bool = False
 
     def learning(self) -> nn.ModuleDict:
         """What a checkpoint holds."""
         parts: dict[str, nn.Module] = {"codec": self.codec}
         if self.diffusion is not None:
             parts["control"] = self.diffusion.control
+        if self.decoder_learns:
+            parts["decoder"] = self.vae.decoder
         return nn.ModuleDict(parts)
 
 
@@ -190,6 +197,14 @@ class JointLoss:
         squared = picture_error(shown, batch.pictures[few], weight[few])
         loss = self._stage.weights.picture * squared.mean()
         figures = {"psnr": -10 * math.log10(max(_number(squared), 1e-9))}
+        if self._models.decoder_learns:
+            # Latents that were never coded have to stay readable: still mode and the denoiser give such ones.
+            own = slice(0, max(1, len(latents) // 4))
+            with self._compute.autocast():
+                whole = decode(self._models.vae, batch.latents[own]).float()
+            clean = (whole - batch.pictures[own]).pow(2)
+            loss = loss + CLEAN_SHARE * self._stage.weights.picture * clean.mean()
+            figures["clean_psnr"] = -10 * math.log10(max(_number(clean), 1e-9))
         if self._models.features is not None:
             with self._compute.autocast():
                 seen = self._models.features(shown, batch.pictures[few], weight[few])

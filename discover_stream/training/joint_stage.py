@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from diffusers import AutoencoderTiny
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from discover_stream.generation.diffusion import Diffusion, DiffusionShape
-from discover_stream.generation.render import load_vae
+from discover_stream.generation.render import VAE_FILE, load_vae
 from discover_stream.generation.vae import latent_space
+from discover_stream.generation.vae import shape_of as vae_shape
 from discover_stream.generation.weights import CONTROL_FILE, load_nano, write_control
 from discover_stream.training.autoencoders import Autoencoder, latent_channels
 from discover_stream.training.conditional import TrainableConditional
@@ -21,6 +23,7 @@ from discover_stream.training.config_stages import Finished, JointStage
 from discover_stream.training.data import CropSampler, load_pictures
 from discover_stream.training.export import export_conditional, load_trained
 from discover_stream.training.joint import JointLoss, JointModels, freeze_encoder
+from discover_stream.training.loop import write_half
 from discover_stream.training.object_features import ObjectFeatures
 from discover_stream.training.pairs import PairBank, load_scenes
 from discover_stream.training.sources import BankSource, Crops, FolderSampler, FreshSource, Source
@@ -162,7 +165,11 @@ def joint_models(job: Job) -> JointModels:
     if stage.freeze_encoder:
         freeze_encoder(codec)
     vae.requires_grad_(False).eval()
-    return JointModels(codec, vae, diffusion, ObjectFeatures() if stage.weights.features else None)
+    if stage.train_decoder and not isinstance(vae, AutoencoderTiny):
+        raise InputError(f"stage {job.name}: the decoder of Stable Diffusion stays as it is; leave 'train_decoder' out")
+    vae.decoder.requires_grad_(stage.train_decoder)
+    features = ObjectFeatures() if stage.weights.features else None
+    return JointModels(codec, vae, diffusion, features, stage.train_decoder)
 
 
 def run(job: Job) -> tuple[Path, ...]:
@@ -171,7 +178,12 @@ def run(job: Job) -> tuple[Path, ...]:
     models = joint_models(job)
     source = source_of(job, stage, models.vae)
     train_joint(job, models, source)
-    return write_models(job.out, models.codec, models.diffusion, models.vae, job.config.models.size)
+    written = write_models(job.out, models.codec, models.diffusion, models.vae, job.config.models.size)
+    if not isinstance(models.vae, AutoencoderTiny) or not models.decoder_learns:
+        return written
+    path = job.out / VAE_FILE
+    write_half(models.vae, path, vae_shape(models.vae).metadata())
+    return (*written, path)
 
 
 def train_joint(job: Job, models: JointModels, source: Source) -> nn.Module:

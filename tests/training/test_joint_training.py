@@ -27,6 +27,7 @@ from discover_stream.training.autoencoders import encode
 from discover_stream.training.conditional import TrainableConditional
 from discover_stream.training.config_models import NanoModels, StableModels
 from discover_stream.training.joint import (
+    CLEAN_SHARE,
     Coded,
     JointLoss,
     JointModels,
@@ -100,6 +101,23 @@ def test_the_joint_loss_is_its_weighted_terms(factors: dict[str, float]) -> None
     by_hand += factors["diffusion"] * figures.get("diffusion", 0) + factors["semantic"] * figures["semantic"]
     assert ("diffusion" in figures) == bool(factors["diffusion"])
     assert float(loss) == pytest.approx(by_hand + float(models.codec.prior.loss()), rel=1e-5)
+
+
+def test_a_decoder_that_learns_answers_for_coded_and_for_clean_latents() -> None:
+    weights = {"latent": 0, "diffusion": 0, "semantic": 0, "picture": 10}
+    config = configuration(NANO, codec=joint_section(Path("x"), weights=weights, train_decoder=True, picture_every=1))
+    job, models = job_of(config, "codec", Path("x")), dataclasses.replace(tiny_models(), decoder_learns=True)
+    models.vae.decoder.requires_grad_(True)
+    batch = dataclasses.replace(
+        examples(torch.ones(4, 1, 4, 4), [0] * 4), pictures=smooth_pictures(4, 1), latents=torch.randn(4, 16, 8, 8)
+    )
+    loss, figures = JointLoss(models, job.stage, job.compute, job.random)(batch, torch.tensor([3] * 4), 1, 1.0)
+    coded, clean = (10 ** (-figures[name] / 10) for name in ("psnr", "clean_psnr"))
+    by_hand = RATES[2] * figures["bpp"] + 10 * coded + CLEAN_SHARE * 10 * clean
+    assert float(loss) == pytest.approx(by_hand + float(models.codec.prior.loss()), rel=1e-5)
+    loss.backward()
+    assert all(parameter.grad is not None for parameter in models.vae.decoder.parameters())
+    assert all(parameter.grad is None for parameter in models.vae.encoder.parameters())
 
 
 def test_each_quality_has_its_own_weight_of_the_rate() -> None:

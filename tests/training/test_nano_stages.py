@@ -39,7 +39,12 @@ def test_each_stage_goes_on_from_the_one_before(tmp_path: Path) -> None:
     finished = given | {"steps": 1, "pictures": "folder", "crop": 64, "batch": 3, "codec": str(tmp_path / "two")}
     config = configuration(
         NANO,
-        codec=joint_section(tmp_path / "one", **given, weights=terms, masks="ours", rate_over="sent", steps=1),
+        codec=joint_section(
+            tmp_path / "one",
+            **given,
+            **{"weights": terms, "masks": "ours", "rate_over": "sent", "steps": 1},
+            **{"train_decoder": True, "picture_every": 1},
+        ),
         task=joint_section(
             tmp_path / "two", **given, weights=terms, freeze_encoder=True, start=str(tmp_path / "one"), steps=1
         ),
@@ -57,12 +62,14 @@ def test_each_stage_goes_on_from_the_one_before(tmp_path: Path) -> None:
     assert torch.equal(
         load_nano(tmp_path).control.state_dict()["controlnet_mid_block.weight"], controls[-1][key].float()
     )
-    trained, before = load_vae(tmp_path / "control" / "vae.safetensors"), load_vae(vae)
-    assert latent_space(trained) == latent_space(before)
-    assert any(
-        not torch.equal(one, two)
-        for one, two in zip(trained.decoder.parameters(), before.decoder.parameters(), strict=True)
-    )
+    before = load_vae(vae)
+    for name in ("one", "control"):
+        trained = load_vae(tmp_path / name / "vae.safetensors")
+        assert latent_space(trained) == latent_space(before)
+        assert any(
+            not torch.equal(one, two)
+            for one, two in zip(trained.decoder.parameters(), before.decoder.parameters(), strict=True)
+        )
     nothing = configuration(NANO, distill=finished | {"out": str(tmp_path / "x"), "start": str(tmp_path / "x")})
     with pytest.raises(InputError, match="no control module here"):
         run_stage(prepare(nothing, "distill", pictures, cpu=True))

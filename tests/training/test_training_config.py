@@ -110,3 +110,9 @@ def test_a_stage_outside_the_recipe_is_refused(tmp_path: Path) -> None:
         prepare(load_training("sd21"), "vae", None)
     with pytest.raises(InputError, match="no such folder"):
         prepare(load_training("nano"), "vae", tmp_path / "none", out=tmp_path)
+
+
+def test_a_decoder_cannot_learn_without_pictures() -> None:
+    overrides = ["stages.codec.train_decoder=true", "stages.codec.weights={picture: 0, features: 0}"]
+    with pytest.raises(InputError, match="learns from pictures"):
+        load_training("nano", overrides)
