@@ -127,16 +127,41 @@ def is_live(source: str) -> bool:
     return source.lower().startswith(("rtsp://", "rtsps://", "http://", "https://"))
 
 
-Admission = Literal["take", "wait", "drop"]
+Policy = Literal["wait", "drop-oldest", "drop-latest", "adaptive"]
+Admission = Literal["take", "wait", "hold", "drop", "thin"]
+"""`wait`: until encoding has caught up; `hold`: likewise, but newer frames push this one out; `thin`: it is left out so
+that those between which it lies can be taken."""
+
+_LARGEST_STRIDE = 8
 
 
-def admit(lag: int, max_lag: int, when_behind: str, live: bool) -> Admission:
-    """What happens to a frame when `lag` frames of its partition wait for encoding."""
+def policy_of(when_behind: str, live: bool) -> Policy:
+    """What a camera's setting means for its kind of source."""
+    for policy in ("wait", "drop-oldest", "drop-latest", "adaptive"):
+        if policy == when_behind:
+            return policy
+    return "drop-oldest" if live else "wait"
+
+
+def stride(lag: int, max_lag: int) -> int:
+    """Of how many frames an adaptive camera takes one: all up to half of the bound, then fewer and fewer."""
+    half = max_lag // 2
+    if lag < half:
+        return 1
+    return min(_LARGEST_STRIDE, 2 + (_LARGEST_STRIDE - 1) * (lag - half) // max(1, max_lag - half))
+
+
+def admit(lag: int, max_lag: int, policy: Policy, seq: int) -> Admission:
+    """What happens to frame `seq` when `lag` frames of its partition wait for encoding."""
+    if policy == "adaptive":
+        if lag >= max_lag:
+            return "drop"
+        return "take" if seq % stride(lag, max_lag) == 0 else "thin"
     if lag < max_lag:
         return "take"
-    if when_behind == "auto":
-        return "drop" if live else "wait"
-    return "drop" if when_behind == "drop" else "wait"
+    if policy == "wait":
+        return "wait"
+    return "hold" if policy == "drop-oldest" else "drop"
 
 
 @dataclass(frozen=True, slots=True)

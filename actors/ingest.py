@@ -14,17 +14,18 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 
-from actors.decisions import Admission, admit, is_live
-from actors.frame_buffer import BufferRule, FrameBuffer, Portion, retry_delay_s, unasked, written
+from actors.decisions import Admission, admit, is_live, policy_of
+from actors.frame_buffer import AHEAD, BufferRule, FrameBuffer, Portion, retry_delay_s, unasked, written
 from actors.ingest_source import CameraReader, resumed
 from actors.log_view import TopicGone, check_topics
 from actors.progress import Outage
 from discover_stream.config import CameraConfig
+from discover_stream.video.picture_health import PictureState
 from topics.catalogue import FRAMES
 from topics.checks import stage_group, transactional_id
 from topics.failpoints import hit
@@ -35,6 +36,9 @@ _LOOK_AGAIN_S = 0.05
 _ASK_AGAIN_S = 1.0
 _MIB = 2**20
 
+LEFT_OUT: dict[Admission, str] = {"drop": "encoding fell behind", "thin": "thinned out while encoding was behind"}
+"""Why a frame that was there is not encoded, by what was decided about it."""
+
 Outcome = Literal["ended", "stopped"]
 
 
@@ -44,7 +48,7 @@ class IngestReport:
 
     `next_seq` is the number of the next frame to be written, `last_capture_ns` the time of the one before it,
     `problem` what the source could not read, in one line. `buffered` frames wait to be written, more than a few only
-    during an `outage` of the log.
+    during an `outage` of the log. `picture` tells what the camera's picture looks like.
     """
 
     frames: int = 0
@@ -55,6 +59,7 @@ class IngestReport:
     buffered: int = 0
     outage: Outage | None = None
     last_capture_ns: int | None = None
+    picture: PictureState = field(default_factory=PictureState)
 
 
 class IngestStage:
@@ -64,9 +69,9 @@ class IngestStage:
         self._log, self._camera, self._partition = log, camera, partition
         self._max_lag, self._owner = max_lag, owner
         self._encode_group = stage_group(transactional_id("encode", partition))
-        self._live = is_live(camera.source)
-        waits = camera.when_behind == "wait" or (camera.when_behind == "auto" and not self._live)
-        self._buffer = FrameBuffer(BufferRule(camera.buffer_mib * _MIB, waits, camera.drops))
+        self._policy = policy_of(camera.when_behind, is_live(camera.source))
+        drops: Literal["oldest", "latest"] = "latest" if self._policy == "drop-latest" else "oldest"
+        self._buffer = FrameBuffer(BufferRule(camera.buffer_mib * _MIB, self._policy == "wait", drops))
         self._stop = threading.Event()
         self._reader: CameraReader | None = None
         self._stage: Stage | None = None
@@ -88,6 +93,7 @@ class IngestStage:
             self._buffer.frames,
             self._outage,
             self._state.last_capture_ns,
+            PictureState() if self._reader is None else self._reader.picture,
         )
 
     def stop(self) -> None:
@@ -189,11 +195,11 @@ class IngestStage:
                 self._count(portion, wanted)
                 return True
         if portion.frame is not None:
-            admission = self._admission()
-            if admission == "drop":
-                self._buffer.left_out(portion, "encoding fell behind")
+            admission = self._admission(portion.frame.seq)
+            if admission in LEFT_OUT:
+                self._buffer.left_out(portion, LEFT_OUT[admission])
             if admission != "take":
-                return admission == "drop"
+                return admission in LEFT_OUT
         self._write(portion, wanted)
         return True
 
@@ -202,17 +208,22 @@ class IngestStage:
             return portion.frame.state
         return msgspec.structs.replace(self._state, ended=True)
 
-    def _admission(self) -> Admission:
+    def _admission(self, seq: int) -> Admission:
         """What becomes of the next frame; waits while it is to wait, "wait" once stopped."""
         if self._unasked > 0 and time.monotonic() - self._asked_s < _ASK_AGAIN_S:
             self._unasked -= 1
             return "take"
+        bound = self._max_lag // 2 if self._policy == "adaptive" else self._max_lag
         while True:
             behind = lag(self._log, self._encode_group, FRAMES, [self._partition])[self._partition]
-            verdict = admit(behind, self._max_lag, self._camera.when_behind, self._live)
-            self._unasked, self._asked_s = unasked(behind, self._max_lag), time.monotonic()
-            if verdict != "wait" or self._stop.wait(_LOOK_AGAIN_S):
+            verdict = admit(behind, self._max_lag, self._policy, seq)
+            self._unasked, self._asked_s = unasked(behind, bound), time.monotonic()
+            if verdict == "hold" and self._buffer.frames >= AHEAD:
+                return "drop"  # newer ones have come meanwhile
+            if verdict not in ("wait", "hold"):
                 return verdict
+            if self._stop.wait(_LOOK_AGAIN_S):
+                return "wait"
 
     def _write(self, portion: Portion, state: IngestState) -> None:
         """Commit the holes before a frame (or the end), the frame, and the new position, together."""

@@ -19,7 +19,9 @@ from actors.frame_buffer import Coded, FrameBuffer, Hole
 from discover_stream.config import CameraConfig, starts_at_ns
 from discover_stream.types import Frame
 from discover_stream.video.jpeg import encode_jpeg
+from discover_stream.video.picture_health import PictureState, PictureWatch
 from discover_stream.video.privacy import blacked_out
+from discover_stream.video.stills import are_pictures
 from topics.failpoints import hit
 from topics.log import MessageTooLarge
 from topics.messages import FrameMessage, IngestState, encode
@@ -87,7 +89,14 @@ class CameraReader:
         self._source: Source | None = None
         self._anchored = False  # until the first frame, nobody knows what the source's times mean
         self._early: list[Gap] = []
+        # Pictures need not follow each other: there another view is no fault of anybody.
+        self._watch = None if are_pictures(camera.source) else PictureWatch()
         self.error: BaseException | None = None  # what ended the reading, for whoever takes the last portion
+
+    @property
+    def picture(self) -> PictureState:
+        """What the camera's picture looks like."""
+        return PictureState() if self._watch is None else self._watch.state
 
     @property
     def problem(self) -> str | None:
@@ -167,7 +176,9 @@ class CameraReader:
         return replace(found, seq=seq, capture_ns=capture_ns)
 
     def _code(self, frame: Frame) -> None:
-        # First of all: what lies in a privacy zone is not in the frame for anything that follows.
+        if self._watch is not None:
+            self._watch.see(frame.image, frame.capture_ns)
+        # What lies in a privacy zone is not in the frame for anything that follows, and leaves this process nowhere.
         jpeg = encode_jpeg(blacked_out(frame.image, self._camera.privacy), JPEG_QUALITY)
         assert self._source is not None
         message = FrameMessage(

@@ -62,7 +62,8 @@ class CameraProgress:
     run), gaps recorded in this run, and what its source could not read, or the log not take, in one line.
 
     `buffered` frames wait to be written; `outage` is set while the log does not take them. `mode` is that of the last
-    frame that was encoded, None before it; `mode_reason` says why it is not stream mode, or should not be."""
+    frame that was encoded, None before it; `mode_reason` says why it is not stream mode, or should not be.
+    `picture` is what its picture looks like (see `video.picture_health`), since capture time `picture_since_ns`."""
 
     name: str
     partition: int
@@ -75,6 +76,8 @@ class CameraProgress:
     outage: Outage | None = None
     mode: str | None = None
     mode_reason: str = ""
+    picture: str = "unknown"
+    picture_since_ns: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

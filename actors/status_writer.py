@@ -110,6 +110,8 @@ def camera_status(
         at_ns=at_ns,
         partition=camera.partition,
         health=camera.health,
+        picture=camera.picture,
+        picture_since_ns=camera.picture_since_ns,
         fps=round(fps_of(camera.name, before, now), 2),
         frames=camera.frames,
         lag_frames=waiting,

@@ -253,6 +253,10 @@ class Supervisor:
                         self._tell(mode_line(camera, status))
                     self.modes[camera] = status
         if isinstance(stage, IngestReport):
+            line = picture_line(item.plan.camera if item.plan else None, item.picture, stage.picture.kind)
+            item.picture = stage.picture.kind if stage.picture.kind != "unknown" else item.picture
+            if line:
+                self._tell(line)
             if stage.problem is not None and stage.problem != item.told:
                 item.told = stage.problem
                 self._tell(f"{item.name}: {stage.problem}")
@@ -264,6 +268,15 @@ class Supervisor:
         if item.log_told is not None and report.done > 0 and item.asked_s >= item.began_s and item.running is not None:
             item.log_told, item.log_failures = None, 0
             self._tell(f"{item.name}: goes on, the log is back")
+
+
+def picture_line(camera: str | None, before: str, now: str) -> str:
+    """What is said when a camera's picture becomes bad or good again; empty where there is nothing to say."""
+    if now in ("unknown", before) or (now == "ok" and before == "unknown"):
+        return ""
+    if now == "ok":
+        return f"camera {camera}: its picture is well again"
+    return f"camera {camera}: its picture is {now}; look at the camera"
 
 
 def mode_line(camera: str, status: ModeStatus) -> str:

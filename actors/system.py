@@ -39,6 +39,7 @@ from discover_stream.codec.mode_policy import ModeStatus
 from discover_stream.codec.packet import task_key
 from discover_stream.config import CameraConfig, Config, LogConfig, RetentionConfig
 from discover_stream.types import DiscoverError, Task
+from discover_stream.video.picture_health import PictureState
 from topics import open_log
 from topics.catalogue import ARCHIVE, FRAMES, CatalogueSettings, catalogue
 from topics.fleet_messages import CameraRecord
@@ -300,6 +301,7 @@ def camera_progress(item: Watched, modes: Mapping[str, ModeStatus]) -> CameraPro
     if outage is not None:
         problem = outage_line(outage, buffered, dropped[LOG_UNAVAILABLE])
     status = modes.get(item.plan.camera or "", ModeStatus())
+    picture = reports[-1].picture if reports else PictureState()
     return CameraProgress(
         name=item.plan.camera or "",
         partition=item.plan.partition,
@@ -312,6 +314,8 @@ def camera_progress(item: Watched, modes: Mapping[str, ModeStatus]) -> CameraPro
         outage=outage,
         mode=status.mode,
         mode_reason=status.reason,
+        picture=picture.kind,
+        picture_since_ns=picture.since_ns,
     )
 
 

@@ -30,6 +30,7 @@ class Watched:
     `log_told` is what was said about it last. `camera` and
     `encoding` are what it was made with or told last, `stopping_s` when it was asked to stop for good.
     `died` counts all deaths, also in earlier runs of the system, `last_death_ns` is when the last one was seen.
+    `picture` is what a camera's picture was said to be last.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Watched:
     stopping_s: float | None = None
     died: int = 0
     last_death_ns: int | None = None
+    picture: str = "unknown"
 
     def actual(self, now_s: float) -> Actual:
         """The stage as `actors.reconcile` sees it."""

@@ -71,19 +71,17 @@ class CameraConfig(Section):
         title="Capture time of the first frame of a file or simulated camera, with time zone; "
         "null means when its ingest first began",
     )
-    when_behind: Literal["auto", "wait", "drop"] = Field(
+    when_behind: Literal["auto", "wait", "drop-oldest", "drop-latest", "adaptive"] = Field(
         default="auto",
-        title="What ingest does when encoding falls behind: wait, drop frames (counted), or auto: "
-        "drop for live addresses, wait for everything else",
+        title="What becomes of frames when encoding or the log falls behind, always counted by reason: the source "
+        "waits; the oldest, or the latest, that wait are left out; adaptive: every n-th is taken, fewer the further "
+        "behind; auto: drop-oldest for live addresses, wait for everything else",
     )
     buffer_mib: int = Field(
         default=64,
         ge=1,
         le=100_000,
-        title="Coded frames, in MiB, that ingest keeps while the log cannot take them; then it waits or drops",
-    )
-    drops: Literal["oldest", "latest"] = Field(
-        default="oldest", title="Which frames go when that is full and the camera does not wait"
+        title="Coded frames, in MiB, that ingest keeps while the log cannot take them; then when_behind decides",
     )
     mode: Mode | None = Field(default=None, title="still, stream or auto for this camera; null: as for all")
     quality: int | None = Field(default=None, ge=1, le=8, title="Quality of this camera's atoms; null: as for all")

@@ -22,8 +22,10 @@ from actors.decisions import (
     is_live,
     key_collisions,
     plan_stages,
+    policy_of,
     restart_delay_s,
     stream_kbps,
+    stride,
     task_changes,
     to_be_buried,
 )
@@ -189,17 +191,41 @@ def test_care_ends_and_begins_anew_with_every_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("lag", "policy", "live", "verdict"),
+    ("setting", "live", "policy"),
     [
-        (9, "auto", True, "take"),
-        (10, "auto", True, "drop"),
-        (10, "auto", False, "wait"),
-        (99, "drop", False, "drop"),
-        (99, "wait", True, "wait"),
+        ("auto", True, "drop-oldest"),
+        ("auto", False, "wait"),
+        ("wait", True, "wait"),
+        ("drop-latest", False, "drop-latest"),
+        ("adaptive", False, "adaptive"),
     ],
 )
-def test_frames_that_come_too_fast(lag: int, policy: str, live: bool, verdict: str) -> None:
-    assert admit(lag, 10, policy, live) == verdict
+def test_policies(setting: str, live: bool, policy: str) -> None:
+    assert policy_of(setting, live) == policy
+
+
+@pytest.mark.parametrize(
+    ("lag", "policy", "verdict"),
+    [
+        (9, "drop-oldest", "take"),
+        (10, "drop-oldest", "hold"),
+        (10, "drop-latest", "drop"),
+        (99, "wait", "wait"),
+        (4, "adaptive", "take"),
+        (5, "adaptive", "thin"),
+        (10, "adaptive", "drop"),
+    ],
+)
+def test_frames_that_come_too_fast(lag: int, policy, verdict: str) -> None:
+    assert admit(lag, 10, policy, 7) == verdict
+
+
+@given(st.integers(1, 1000), st.integers(0, 2000))
+def test_an_adaptive_camera_takes_fewer_the_further_behind(max_lag: int, lag: int) -> None:
+    assert 1 <= stride(lag, max_lag) <= stride(lag + 1, max_lag) <= 8
+    assert (stride(lag, max_lag) == 1) == (lag < max_lag // 2)
+    if lag < max_lag:  # of any eight in a row, at least one is taken
+        assert "take" in {admit(lag, max_lag, "adaptive", seq) for seq in range(13, 21)}
 
 
 def test_live_addresses() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import shutil
 import threading
 import time
@@ -148,17 +149,17 @@ def test_waits_for_encoding_where_nothing_may_be_lost(log, records, clip: Path, 
 
 def test_drops_are_counted_and_recorded_as_a_gap(log, records, clip: Path, monkeypatch) -> None:
     encoder = log.stage("encode", 1, "test")
-    stage = ingest(log, camera(clip, when_behind="drop"), max_lag=4)
+    stage = ingest(log, camera(clip, when_behind="drop-latest"), max_lag=4)
     admitted = IngestStage._admission
     calls = 0
 
-    def room(self) -> str:
+    def room(self, seq: int) -> str:
         nonlocal calls
         calls += 1
         if calls == 11:  # encoding has caught up
             with encoder.transaction() as transaction:
                 transaction.commit_offset(FRAMES, 1, 4)
-        return admitted(self)
+        return admitted(self, seq)
 
     monkeypatch.setattr(IngestStage, "_admission", room)
     assert stage.run() == "ended"
@@ -173,6 +174,54 @@ def test_drops_are_counted_and_recorded_as_a_gap(log, records, clip: Path, monke
     assert gaps[0].to_ns == START_NS + 9 * 10**8
     assert stage.report.dropped == (("encoding fell behind", 13),)
     assert isinstance(found[-1], EndMessage)
+
+
+def test_the_newest_frames_outlive_an_encoder_that_is_stuck(log, records, clip: Path, run_until) -> None:
+    """While encoding stands still, what waits stays fresh; none is left out without having been counted."""
+    encoder = log.stage("encode", 1, "test")
+    stage = ingest(log, camera(clip, when_behind="drop-oldest"), max_lag=4)
+
+    def goes_on() -> bool:
+        if dict(stage.report.dropped).get("encoding fell behind", 0) >= 11:
+            with encoder.transaction() as transaction:
+                transaction.commit_offset(FRAMES, 1, log.bounds(FRAMES, 1).end)
+        return len(frames(records, log)) >= 8
+
+    run_until(stage, goes_on)
+    found = messages(records, log)
+    seqs = [m.seq for m in found if isinstance(m, FrameMessage)]
+    assert seqs[:4] == [0, 1, 2, 3]
+    assert seqs[-1] >= 18, "the newest are there"
+    (gap,) = [m for m in found if isinstance(m, GapMessage)]
+    assert (gap.reason, gap.next_seq) == ("encoding fell behind", seqs[4])
+    assert gap.frames == seqs[4] - 4 == dict(stage.report.dropped)["encoding fell behind"]
+
+
+def test_an_adaptive_camera_thins_out_evenly_and_counts_what_it_left_out(log, records, clip: Path) -> None:
+    log.stage("encode", 1, "test")
+    stage = ingest(log, camera(clip, when_behind="adaptive"), max_lag=8)
+    assert stage.run() == "ended"
+    seqs = [m.seq for m in frames(records, log)]
+    assert seqs[:5] == [0, 1, 2, 3, 4]
+    assert len(seqs) < 20
+    assert all(after - before <= 9 for before, after in itertools.pairwise(seqs))
+    dropped = dict(stage.report.dropped)
+    assert dropped["thinned out while encoding was behind"] > 0
+    assert sum(dropped.values()) == 20 - len(seqs)
+    gaps = [m for m in messages(records, log) if isinstance(m, GapMessage)]
+    assert sum(gap.frames for gap in gaps) == 20 - len(seqs)
+
+
+def test_a_frozen_camera_is_told(log, tmp_path: Path) -> None:
+    from discover_stream.video.sink import open_sink
+
+    still = np.random.default_rng(0).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+    with open_sink(tmp_path / "frozen.mkv", fps=1) as sink:
+        for _ in range(30):
+            sink.write(still)
+    stage = ingest(log, camera(tmp_path / "frozen.mkv"))
+    assert stage.run() == "ended"
+    assert stage.report.picture.kind == "frozen"
 
 
 def test_a_frame_too_large_for_a_message_is_a_gap(log, records, clip: Path, monkeypatch) -> None:

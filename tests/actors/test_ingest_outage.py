@@ -128,7 +128,7 @@ def check_order(found: list, dropped: int) -> None:
 
 @pytest.mark.parametrize("drops", ["oldest", "latest"])
 def test_frames_are_kept_within_the_bound_then_dropped_and_counted(log, records, noise: Path, drops: str) -> None:
-    running = Running(ingest(log, noise, when_behind="drop", drops=drops))
+    running = Running(ingest(log, noise, when_behind=f"drop-{drops}"))
     stage = running.stage
     running.until(lambda: stage.report.frames >= 3)
     with locked(log):
@@ -214,7 +214,7 @@ def test_the_end_too_is_written_once(log, records, noise: Path, monkeypatch, mad
 
 
 def test_who_was_replaced_meanwhile_does_not_take_it_back(log, records, noise: Path) -> None:
-    stage = ingest(log, noise, when_behind="drop")
+    stage = ingest(log, noise, when_behind="drop-oldest")
     late = threading.Event()
     stage._stop.wait = lambda timeout: not late.wait()
     running = Running(stage)
@@ -239,7 +239,7 @@ def test_a_full_disk_is_told_and_waited_for(log, records, noise: Path, monkeypat
         return handle
 
     monkeypatch.setattr(type(log._file), "_connect", bounded)
-    running = Running(ingest(log, noise, when_behind="drop"))
+    running = Running(ingest(log, noise, when_behind="drop-oldest"))
     stage = running.stage
     running.until(lambda: stage.report.frames >= 3)
     handles = lambda: [handle.database for handle in log._file._handles.values()]  # noqa: E731
@@ -256,7 +256,7 @@ def test_a_full_disk_is_told_and_waited_for(log, records, noise: Path, monkeypat
 
 
 def test_a_stop_does_not_wait_for_the_log(log, noise: Path) -> None:
-    running = Running(ingest(log, noise, when_behind="drop"))
+    running = Running(ingest(log, noise, when_behind="drop-oldest"))
     running.until(lambda: running.stage.report.frames >= 3)
     with locked(log):
         running.until(lambda: running.stage.report.outage)
