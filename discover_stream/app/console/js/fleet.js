@@ -37,6 +37,13 @@ class CameraCard {
         this.facts, this.problem, this.rates, h("div.foot", {}, play, h("span.space"), page.me.mayOperate ? remove : null)));
   }
 
+  // kbit/s that H.264 would take at the rate of frames that this camera is coded at now: else a system that falls
+  // behind would look thrifty. Null where it was not measured.
+  beside(camera) {
+    if (!this.h264?.kbps) return null;
+    return this.h264.kbps * Math.min(1, camera.fps / (this.h264.frames / this.h264.seconds));
+  }
+
   update(camera, series) {
     this.dot.className = `dot ${HEALTH[camera.health] ?? "warn"}`;
     const look = camera.picture && !["ok", "unknown"].includes(camera.picture) ? `, picture ${camera.picture}` : "";
@@ -51,15 +58,15 @@ class CameraCard {
     text(this.problem, camera.problem ?? "");
     const tasks = Object.entries(camera.tasks).filter(([name]) => name !== "all");
     const rows = [...tasks, ["all", camera.kbps]];
-    const most = Math.max(...rows.map((row) => row[1]), this.h264?.kbps ?? 0, 1);
+    const beside = this.beside(camera), most = Math.max(...rows.map((row) => row[1]), beside ?? 0, 1);
     const bar = (name, value, h264) => [
       h("span", {}, name),
       h("span.track", {}, h(h264 ? "div.fill.h264" : "div.fill", { style: `width:${(100 * (value ?? 0)) / most}%;${h264 ? "" : `background:${colour(name)}`}` })),
       h("span.num", { "data-rate": name }, rate(value)),
     ];
-    const other = this.h264 ? bar("as H.264", this.h264.kbps, true) : [];
+    const other = beside === null ? [] : bar("as H.264", beside, true);
     fill(this.rates, rows.flatMap(([name, value]) => bar(name, value, false)), other);
-    if (this.h264) this.rates.title = this.h264.method;
+    if (beside !== null) this.rates.title = `H.264: ${this.h264.method}; at the ${camera.fps.toFixed(1)} frames a second coded now. Not at equal quality: see docs/results.md.`;
     if (series?.length > 1) fill(this.history, spark(series, "var(--c0)", { label: `kbit/s of ${this.name} over the last ten minutes` }));
     this.look(camera);
   }
@@ -122,7 +129,7 @@ function addCamera() {
 }
 
 export async function fleetPage(main, page) {
-  const cameras = figure("cameras running"), frames = figure("frames a second"), bits = figure("all cameras, archived"), less = figure("of what H.264 would take");
+  const cameras = figure("cameras running"), frames = figure("frames a second"), bits = figure("all cameras, archived"), less = figure("of the bits of H.264 (x264, crf 28)");
   const grid = h("div.fleet"), cards = new Map(), search = h("input", { type: "search", placeholder: "Find a camera", "aria-label": "Find a camera", hidden: true });
   fill(main,
     h("div.head", {}, h("h1", {}, "Fleet"), h("span.space"), search, page.me.mayOperate ? h("button.main", { type: "button", id: "add-camera", onclick: addCamera }, "+ Add camera") : null),
@@ -149,8 +156,8 @@ export async function fleetPage(main, page) {
     cameras.set(String(running.length), h("small", {}, `of ${found.length}`));
     frames.set(running.reduce((sum, each) => sum + each.fps, 0).toFixed(1));
     bits.set(rate(found.reduce((sum, each) => sum + each.kbps, 0)));
-    const compared = found.filter((each) => cards.get(each.name).h264 && each.kbps > 0);
-    const ours = compared.reduce((sum, each) => sum + each.kbps, 0), theirs = compared.reduce((sum, each) => sum + cards.get(each.name).h264.kbps, 0);
+    const compared = found.filter((each) => cards.get(each.name).beside(each) && each.kbps > 0);
+    const ours = compared.reduce((sum, each) => sum + each.kbps, 0), theirs = compared.reduce((sum, each) => sum + cards.get(each.name).beside(each), 0);
     less.set(theirs ? `${Math.round((100 * ours) / theirs)} %` : "–");
   }, page.signal);
 }

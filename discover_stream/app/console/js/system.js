@@ -15,12 +15,12 @@ export async function systemPage(main, page) {
   const pools = h("div.pools"), body = h("tbody"), facts = h("span.soft");
   const head = ["Stage", "", "Done", "Waiting", "Restarts", "Last error"];
   fill(main, h("div.head", {}, h("h1", {}, "System"), facts), h("h2", {}, "Pools"), pools, h("h2", {}, "Stages"),
-    h("div.card", {}, h("table", {}, h("thead", {}, h("tr", {}, head.map((words) => h("th", {}, words)))), body)));
+    h("div.card", {}, h("table", {}, h("thead", {}, h("tr", {}, head.map((words) => h(["Done", "Waiting", "Restarts"].includes(words) ? "th.num" : "th", {}, words)))), body)));
   await repeat(2000, async () => {
     const system = await api.system(page.signal);
     const since = system.started ? ` · since ${clock(system.started)}` : "";
     fill(facts, `${system.log} · ${system.state}${since} · ${count(system.archived)} packets archived · ${system.dead} dead records`);
-    fill(pools, system.pools.length ? system.pools.map(pool) : h("p.soft", {}, "No pool has told of itself: none was needed yet."));
+    fill(pools, system.pools.length ? system.pools.map(pool) : h("p.soft", { style: "grid-column:1/-1" }, "No pool has told of itself: none was needed yet."));
     const most = Math.max(16, ...system.stages.map((stage) => stage.lag));
     fill(body, system.stages.map((stage) => h("tr", {}, h("td.mono", {}, stage.name),
       h("td", {}, h("span.pill", {}, h(`span.dot.${HEALTH[stage.health] || "none"}`), stage.health)), h("td.num", {}, count(stage.done)),

@@ -64,7 +64,7 @@ class Found {
   clear() {
     this.dots = [];
     this.tally.clear();
-    this.size = null;
+    this.size = this.shown = null;
     this.image.removeAttribute("src");
     this.pictureAt = 0;
   }
@@ -78,26 +78,31 @@ class Found {
     }
   }
 
-  async picture() {
-    const camera = this.choice.value;
-    if (!camera || Date.now() - (this.pictureAt ?? 0) < 4000) return;
+  // The picture of a packet, with that packet's regions over it; the next one when it is there and two seconds are over.
+  async picture(packet) {
+    if (this.fetching || Date.now() - (this.pictureAt ?? 0) < 2000) return;
+    this.fetching = true;
     this.pictureAt = Date.now();
+    const camera = this.choice.value, at = packet.capture;
     try {
       let answer;
-      try { answer = await api.still(camera, { view: "original", burn_in: this.page.me.mayAdminister ? "false" : null }, this.page.signal); }
-      catch (error) { if (error.name === "AbortError") return; answer = await api.still(camera, { task: this.task.name }, this.page.signal); }
+      try { answer = await api.still(camera, { at, view: "original", burn_in: this.page.me.mayAdminister ? "false" : null }, this.page.signal); }
+      catch (error) { if (error.name === "AbortError") return; answer = await api.still(camera, { at, task: this.task.name }, this.page.signal); }
       const old = this.image.src;
       this.image.src = URL.createObjectURL(await answer.blob());
       await this.image.decode();
       if (old) URL.revokeObjectURL(old);
+      if (camera !== this.choice.value) return;
       this.size = [this.image.naturalWidth, this.image.naturalHeight];
       this.image.parentElement.style.aspectRatio = `${this.size[0]} / ${this.size[1]}`;
-    } catch { /* tried again soon */ }
+      text(this.caption, `${clock(packet.capture)} · ${packet.regions.length} regions · ${packet.bytes} bytes`);
+      this.shown = packet.regions;
+      this.draw(this.shown);
+    } catch { /* the next packet tries again */ } finally { this.fetching = false; }
   }
 
   take(packet) {
-    if (packet.camera !== this.choice.value) return;
-    this.picture();
+    if (packet.camera !== this.choice.value || !packet.capture) return;
     for (const dot of this.dots) dot.age += 1;
     this.dots = this.dots.filter((dot) => dot.age < 120);
     for (const region of packet.regions) {
@@ -107,8 +112,8 @@ class Found {
         this.tally.get(region.label).add(region.track);
       }
     }
-    text(this.caption, `${clock(packet.capture)} · ${packet.regions.length} regions · ${packet.bytes} bytes`);
-    this.draw(packet.regions);
+    this.picture(packet);
+    this.draw(this.shown ?? []);
     const rows = [...this.tally].map(([label, tracks]) => [label, tracks.size]).sort((a, b) => b[1] - a[1]).slice(0, 6);
     const most = Math.max(1, ...rows.map((row) => row[1]));
     fill(this.bars, rows.flatMap(([label, number]) => [h("span", {}, label), h("span.track", {}, h("div.fill", { style: `width:${(100 * number) / most}%` })), h("span.num", {}, String(number))]));
@@ -172,7 +177,6 @@ export async function taskPage(main, page) {
     fill(legend, series.map((each) => h("span", {}, h("i.swatch", { style: `background:${each.colour}` }), each.name)));
     text(now, rate(substreams.reduce((sum, each) => sum + each.kbps, 0)));
     found.cameras(substreams.filter((each) => each.task === name).map((each) => each.camera).sort());
-    found.picture();
   }, page.signal);
   if (task.on) events(name, { from: "latest" }, (kind, data) => { if (kind === "packet") found.take(data); }, page.signal);
 }
