@@ -1,4 +1,4 @@
-"""Rules that hold for all tests: the real clips in ../shared, a real Kafka, and no deadlines."""
+"""Rules that hold for all tests: the real clips in ../shared, a real Kafka, a real browser, and no deadlines."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
@@ -21,7 +22,7 @@ SHARED = ROOT.parent / "shared"
 PACKAGES = ("discover_stream", "actors", "topics")
 REQUIRED = {
     mark: f"DISCOVER_REQUIRE_{mark.upper()}"
-    for mark in ("shared", "kafka")
+    for mark in ("shared", "kafka", "browser")
     if os.environ.get(f"DISCOVER_REQUIRE_{mark.upper()}") == "1"
 }
 """Marks whose tests may not be skipped, with the variable that says so."""
@@ -59,6 +60,23 @@ def kafka_broker(kafka_jars: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     broker.close(hard=True)
 
 
+@dataclass(frozen=True)
+class Chromium:
+    """Where Chromium and its driver are."""
+
+    program: str
+    driver: str
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Chromium:
+    """A browser for tests of the console. Tests that ask for it are marked `browser`."""
+    program, driver = shutil.which("chromium") or shutil.which("google-chrome"), shutil.which("chromedriver")
+    if program is None or driver is None:
+        pytest.skip("needs Chromium and its driver; on Debian: apt-get install chromium chromium-driver")
+    return Chromium(program, driver)
+
+
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel, built as `make wheel` does, but from a copy of what the build reads."""
@@ -82,6 +100,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.shared)
         if "kafka_jars" in asked:
             item.add_marker(pytest.mark.kafka)
+        if "chromium" in asked:
+            item.add_marker(pytest.mark.browser)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -91,7 +111,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Where the clips or Kafka are required, a test on them may not be skipped, whoever decided to skip it."""
+    """Where clips, Kafka or a browser are required, a test on them may not be skipped, whoever decided to skip it."""
     report = yield
     required = [name for mark, name in REQUIRED.items() if item.get_closest_marker(mark)]
     if required and report.skipped and not hasattr(report, "wasxfail"):

@@ -31,6 +31,7 @@ from discover_stream.sdk.client_models import (
     Replay,
     Sidecar,
     Substream,
+    System,
     Task,
 )
 
@@ -80,6 +81,10 @@ class Client:
         except httpx2.HTTPError as error:
             raise _away(self._http.base_url, error) from error
         return call.answer(answer.status_code, answer.content)
+
+    def system(self) -> System:
+        """Stages, pools and alerts."""
+        return self.do(calls.system())
 
     def cameras(self) -> list[Camera]:
         """All cameras that the token may see."""
@@ -206,6 +211,10 @@ class AsyncClient:
         except httpx2.HTTPError as error:
             raise _away(self._http.base_url, error) from error
         return call.answer(answer.status_code, answer.content)
+
+    async def system(self) -> System:
+        """Stages, pools and alerts."""
+        return await self.do(calls.system())
 
     async def cameras(self) -> list[Camera]:
         """All cameras that the token may see."""

@@ -70,6 +70,11 @@ def _of(*parts: str) -> str:
     return "/v1/" + "/".join(quote(part, safe="") for part in parts)
 
 
+def system() -> Call[m.System]:
+    """The system as a whole."""
+    return Call(m.System, "GET", _of("system"))
+
+
 def cameras() -> Call[m.Cameras]:
     """All cameras."""
     return Call(m.Cameras, "GET", _of("cameras"))
