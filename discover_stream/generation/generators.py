@@ -19,6 +19,7 @@ from discover_stream.generation.diffusion import Diffusion, condition_of
 from discover_stream.generation.graphs import Calls, direct
 from discover_stream.generation.norms import Clock
 from discover_stream.generation.sampling import SamplePlan, sample, walk
+from discover_stream.generation.straight import StraightDenoisers, can_fuse, is_plain_cpu, is_straight
 
 
 class Generator(Protocol):
@@ -84,6 +85,7 @@ class ConcatGenerator:
     clock: Clock | None = None
     schedule: Any = field(default_factory=build_scheduler)
     calls: Calls = direct
+    _straight: list[StraightDenoisers] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def channels(self) -> int:
@@ -102,7 +104,7 @@ class ConcatGenerator:
 
     def with_clock(self, clock: Clock) -> ConcatGenerator:
         """See `Generator`."""
-        return replace(self, clock=clock)
+        return replace(self, clock=clock, _straight=[])
 
     def with_calls(self, calls: Calls) -> ConcatGenerator:
         """See `Generator`."""
@@ -125,14 +127,27 @@ class ConcatGenerator:
             halves = (latent.to(dtype), at, received.to(dtype), sent.to(dtype))
             return predict_clean(self.denoiser, *halves).float()
 
+        straight = self._straightened()
+
         def predict(latent: Tensor, timestep: Tensor) -> Tensor:
             if self.clock is not None:
                 self.clock.timestep = int(timestep)
-            inputs = (latent, timestep.to(latent.device), received, sent)
-            clean = self.calls(("denoise", int(timestep)), work, *inputs)
+            if straight is not None:
+                clean = received + straight.at(int(timestep))(torch.cat([latent, received, sent], dim=1))
+            else:
+                inputs = (latent, timestep.to(latent.device), received, sent)
+                clean = self.calls(("denoise", int(timestep)), work, *inputs)
             return clean if plan.control == 1 else received + plan.control * (clean - received)
 
         return walk(self.schedule, predict, received, noise, plan)
+
+    def _straightened(self) -> StraightDenoisers | None:
+        """The straight form of the denoiser, where it has one."""
+        if self.clock is None or not (is_plain_cpu(self.denoiser) and is_straight(self.denoiser) and can_fuse()):
+            return None
+        if not self._straight:
+            self._straight.append(StraightDenoisers(self.denoiser, self.clock))
+        return self._straight[0]
 
 
 @dataclass(frozen=True)

@@ -71,12 +71,13 @@ class FixedNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, ...) -> the same shape."""
-        scale, shift = self._affine(x)
+        scale, shift = self.affine(x)
         extra = x.ndim - 2
         return torch.addcmul(shift.view(1, -1, *[1] * extra), x, scale.view(1, -1, *[1] * extra))
 
-    def _affine(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The norm at the clock's timestep as one factor and one summand a channel."""
+    def affine(self, like: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The norm at the clock's timestep as one factor and one summand a channel, (C) each, in `like`'s precision."""
+        x = self.weight if like is None else like
         key = (self._clock.timestep, x.dtype, x.device)
         if key not in self._made:
             mean, squares = _between(self._table, self._timesteps, self._clock.timestep)

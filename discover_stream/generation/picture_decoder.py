@@ -8,8 +8,8 @@ a window goes in with wide margins, which are cut back each time the picture dou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol, cast
 
 import torch
@@ -17,6 +17,7 @@ from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor, nn
 from torch.nn import functional
 
+from discover_stream.generation.straight import Layer, can_fuse, fused_stages, is_plain_cpu, plain_stages
 from discover_stream.generation.vae import BLOCK
 from discover_stream.generation.windows import Window
 
@@ -96,6 +97,7 @@ class TinyDecoder:
     vae: AutoencoderTiny
     margins: tuple[int, ...] = (1, 0)
     reach: int = 2
+    _fused: list[Sequence[Sequence[Layer]]] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def channels(self) -> int:
@@ -112,11 +114,21 @@ class TinyDecoder:
         cutter, margins = _Cutter((latent.shape[2], latent.shape[3]), inner), iter(self.margins)
         # As diffusers' DecoderTiny does it: squashed on the way in, from 0..1 to -1..1 on the way out.
         features = torch.tanh(latent / 3) * 3
-        for layer in self.vae.decoder.layers:
-            if isinstance(layer, nn.Upsample):
+        for index, stage in enumerate(self._stages()):
+            if index:
                 features = cutter.cut(features, next(margins, 0))
-            features = layer(features)
+                features = functional.interpolate(features, scale_factor=2.0, mode="nearest")
+            for layer in stage:
+                features = layer(features)
         return functional.pixel_shuffle(cutter.cut(features, 0), BLOCK)
+
+    def _stages(self) -> Sequence[Sequence[Layer]]:
+        """The layers between doublings."""
+        if not (is_plain_cpu(self.vae) and can_fuse()):
+            return plain_stages(self.vae)
+        if not self._fused:
+            self._fused.append(fused_stages(self.vae))
+        return self._fused[0]
 
 
 @dataclass(frozen=True)
