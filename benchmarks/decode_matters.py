@@ -15,7 +15,8 @@ seeds that no training uses. Rows:
 
 Columns: AP50 and F1 of the judge, deep-feature distance of the whole picture and inside objects, PSNR inside objects,
 the share of frames with an invention and with `score` (the decoder's own invention score) of at least 0.5, and the mean
-change of sent and generated latents. Clips have no truth: the judge's own boxes on the originals serve.
+change of sent and generated latents, and milliseconds of CPU time a frame (decoding and looking for inventions; a first
+row also loads what is loaded late). Clips have no truth: the judge's own boxes on the originals serve.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import time
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -107,14 +109,17 @@ def variants(decoder: FrameDecoder, steps: int) -> dict[str, Callable[[bytes, st
 
 def row(originals: Originals, coded: Coded, decode: Callable[[bytes, str], DecodedFrame], judge: str) -> list[str]:
     """The figures of a variant."""
+    began = time.process_time()
     frames = [decode(chunk.data, str(coded.notes["camera"])) for chunk in coded.chunks]
+    cost = 1000 * (time.process_time() - began) / len(frames)
     decoded = Decoded(tuple(frame.image for frame in frames), tuple(frame.provenance for frame in frames))
     found = measure(originals, decoded)
     names = ("AP50 [{}]", "F1 [{}]", "distance", "distance inside", "PSNR inside", "inventions [{}]")
     cells = [f"{found[name.format(judge)]:.3f}" if name.format(judge) in found else "" for name in names]
     sure = [frame.invention is not None and frame.invention >= 0.5 for frame in frames]
     changes = [[frame.changed[kind] for frame in frames if kind in frame.changed] for kind in ("sent", "generated")]
-    return [*cells, f"{np.mean(sure):.3f}", *(f"{np.mean(values):.4f}" if values else "" for values in changes)]
+    means = [f"{np.mean(values):.4f}" if values else "" for values in changes]
+    return [*cells, f"{np.mean(sure):.3f}", *means, f"{cost:.0f}"]
 
 
 def table(item: Item, originals: Originals, decoder: FrameDecoder, given: argparse.Namespace) -> None:
@@ -122,7 +127,19 @@ def table(item: Item, originals: Originals, decoder: FrameDecoder, given: argpar
     (clip,) = item.clips
     coded = OursStill(given.quality, decoder=lambda: decoder).encode(clip)
     judge = next(iter(originals.judges.detectors))
-    titles = ["decoded", "AP50", "F1", "distance", "in", "PSNR in", "inventions", "score >= .5", "sent", "generated"]
+    titles = [
+        "decoded",
+        "AP50",
+        "F1",
+        "distance",
+        "in",
+        "PSNR in",
+        "inventions",
+        "score >= .5",
+        "sent",
+        "generated",
+        "ms",
+    ]
     print(f"\n{item.spec.name} ({item.spec.group}), {len(clip.frames)} frames\n")
     print("| " + " | ".join(titles) + " |\n" + "|---" * len(titles) + "|", flush=True)
     for name, decode in variants(decoder, given.steps).items():
@@ -150,6 +167,7 @@ def main() -> None:
     for spec in chosen(video_items(given.data, given.frames / FPS, FPS, "grounder"), given.items):
         item = load(spec)
         table(item, Originals(item, judges), decoder, given)
+    print(f"\n{time.process_time():.0f} s of CPU time, load at the end {os.getloadavg()}")
 
 
 if __name__ == "__main__":
