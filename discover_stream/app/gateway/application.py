@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from discover_stream import __version__
 from discover_stream.app.gateway import routes_cameras, routes_flow, routes_replays, routes_system, routes_tasks
 from discover_stream.app.gateway.context import Gateway
 from discover_stream.app.gateway.models import Problem
-from discover_stream.app.gateway.problems import add_handlers
+from discover_stream.app.gateway.problems import add_handlers, answer
 
 DESCRIPTION = """
 Cameras, tasks, what flows, and replays of discover-stream.
@@ -121,23 +121,18 @@ class Guard:
             return message
 
         async def headed(message: Message) -> None:
+            if got > MAX_BODY_BYTES:
+                return  # whatever the application makes of a body that it could not read
             if message["type"] == "http.response.start":
                 message["headers"] = [*message.get("headers", ()), *_HEADERS]
             await send(message)
 
-        try:
+        with suppress(BodyTooLarge):
             await self._app(scope, bounded, headed)
-        except BodyTooLarge:
-            told = Problem(
-                title="Content Too Large",
-                status=413,
-                detail=f"the body is larger than {MAX_BODY_BYTES} bytes; send less",
-                instance=Request(scope).url.path,
-            )
-            answer = JSONResponse(
-                told.model_dump(mode="json", exclude_none=True), 413, media_type="application/problem+json"
-            )
-            await answer(scope, receive, headed)
+        if got > MAX_BODY_BYTES:
+            got = 0
+            detail = f"the body is larger than {MAX_BODY_BYTES} bytes; send less"
+            await answer(Request(scope), 413, detail)(scope, receive, headed)
 
 
 class BodyTooLarge(Exception):

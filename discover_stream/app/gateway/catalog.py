@@ -38,6 +38,11 @@ class Kept(Generic[T]):
                 self._value, self._at_s = self._look(), time.monotonic()
             return self._value
 
+    def forget(self) -> None:
+        """Look it up anew when it is asked for next: it was changed."""
+        with self._lock:
+            self._value = None
+
 
 def labels_of(log: Log) -> Kept[dict[int, LabelSet]]:
     """Every label set by the key that stands for it in packets."""

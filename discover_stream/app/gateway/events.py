@@ -17,6 +17,9 @@ from discover_stream.app.watch import packet_json
 from discover_stream.codec.any_packet import any_packet_bytes
 from discover_stream.sdk import Gap, Subscription, TaskFrame, subscribe
 from discover_stream.types import DiscoverError, InputError
+from topics.catalogue import task_topic
+from topics.log import Log
+from topics.partitioner import partition_for
 
 if TYPE_CHECKING:
     from discover_stream.app.gateway.context import Gateway
@@ -74,9 +77,7 @@ async def events(gateway: Gateway, follow: Follow) -> AsyncIterator[str]:
     thread = ThreadPoolExecutor(1, f"events of {follow.task}")
     subscription: Subscription | None = None
     try:
-        subscription = await loop.run_in_executor(
-            thread, lambda: subscribe(follow.task, log=gateway.log, camera=follow.camera, start=follow.start)
-        )
+        subscription = await loop.run_in_executor(thread, _subscribed, gateway.log, follow)
         yield ": connected\n\n"
         silent_s = 0.0
         while not gateway.stopping.is_set():
@@ -92,6 +93,16 @@ async def events(gateway: Gateway, follow: Follow) -> AsyncIterator[str]:
         if subscription is not None:
             thread.submit(subscription.close)
         thread.shutdown(wait=False)
+
+
+def _subscribed(log: Log, follow: Follow) -> Subscription:
+    start = follow.start
+    if isinstance(start, Mapping) and follow.camera is not None:
+        # The id may come from a stream of all cameras.
+        partitions = next((spec.partitions for spec in log.topics() if spec.name == task_topic(follow.task)), 1)
+        home = partition_for(follow.camera, partitions)
+        start = {partition: offset for partition, offset in start.items() if partition == home}
+    return subscribe(follow.task, log=log, camera=follow.camera, start=start)
 
 
 def _some(subscription: Subscription, packets: bool) -> list[str]:

@@ -37,7 +37,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     schema = {"$ref": "#/components/schemas/Problem"}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": {MEDIA_TYPE: {"schema": schema}}}
-        for status in (401, 403, 422, 429, 503, *statuses)
+        for status in (400, 401, 403, 413, 422, 429, 503, *statuses)
     }
 
 
@@ -75,6 +75,8 @@ def add_handlers(app: FastAPI) -> None:
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         detail = str(error.detail)
+        if error.status_code == 400:
+            detail = "the body cannot be read; send JSON in UTF-8"
         if error.status_code == 404:
             detail = "there is nothing at this address; /v1/openapi.json describes what there is"
         if error.status_code == 405:

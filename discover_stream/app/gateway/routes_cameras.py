@@ -85,6 +85,7 @@ def add(gateway: Here, who: Caller, order: CameraIn) -> Camera:
         add_camera(gateway.log, config, owner())
     except InputError as error:
         raise Refused(409, str(error)) from error
+    gateway.cameras.known.forget()
     audited(gateway, who)("camera added", order.name)
     return gateway.cameras.camera(Known(order.name, config, True), {}, sources=True)
 
@@ -106,6 +107,7 @@ def remove(gateway: Here, who: Caller, camera: Name) -> None:
         remove_camera(gateway.log, camera, owner())
     except InputError as error:
         raise Refused(409, str(error)) from error
+    gateway.cameras.known.forget()
     audited(gateway, who)("camera removed", camera)
 
 
@@ -133,6 +135,7 @@ def set_privacy(gateway: Here, who: Caller, camera: Name, zones: Zones) -> Zones
         add_camera(gateway.log, wanted, owner(), replace=True)
     except InputError as error:
         raise Refused(409, str(error)) from error
+    gateway.cameras.known.forget()
     audited(gateway, who)("privacy zones changed", f"{camera}: {len(zones.zones)} zones")
     return zones
 
