@@ -106,14 +106,16 @@ class PoolStatus(Message, frozen=True, kw_only=True, tag="pool-status"):
 class ForwardState(Message, frozen=True, kw_only=True, tag="forward-state"):
     """How far one partition of an edge's log was copied into the core's log, which this is kept in.
 
-    `offset` is the next record of the edge's archive, `index` that of its index; `cameras` has (next number, capture
-    time) of each camera's latest packet. `source` names the edge's log: another one begins anew.
+    `source` is the edge's site, `offset` the next record of the edge's archive, `index` that of its index; `cameras`
+    has (next number, capture time) of each camera's latest packet, `unsettled` the cameras before whose next packet
+    the edge's spool may have lost something.
     """
 
     source: str
     offset: Count = 0
     index: Count = 0
     cameras: dict[str, tuple[int, int]] = msgspec.field(default_factory=dict)
+    unsettled: tuple[str, ...] = ()
 
 
 FleetMessage = CameraRecord | SystemStatus | CameraStatus | StageStatus | PoolStatus | ForwardState
