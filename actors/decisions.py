@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from discover_stream.config_edge import Role
 from discover_stream.types import TaskOptions
 from topics.messages import TaskRecord
 from topics.partitioner import partition_for
@@ -17,7 +18,7 @@ LONGEST_DELAY_S = 30.0
 _FIRST_DELAY_S = 0.2
 _SETTLED_S = 60.0
 
-StageKind = Literal["ingest", "encode", "route"]
+StageKind = Literal["ingest", "encode", "route", "forward"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +40,25 @@ class StagePlan:
         return f"{self.name}-{self.partition}"
 
 
-def plan_stages(cameras: Sequence[str], partitions: int, backlog: Collection[int]) -> tuple[StagePlan, ...]:
-    """The run loops a system needs: one ingest per camera, one encode and one route per partition in use.
+def plan_stages(
+    cameras: Sequence[str], partitions: int, backlog: Collection[int], role: Role = "all"
+) -> tuple[StagePlan, ...]:
+    """The run loops a system needs: one ingest per camera, one encode and one route per partition in use. An edge
+    forwards where others route; a core routes every partition, since it does not know what comes.
 
     A camera's partition is the one that every keyed topic gives it, so it never depends on the order or
     number of cameras in a configuration. `backlog` names partitions that still hold unprocessed records of
     cameras that are no longer configured: they are finished too.
     """
+    if role == "core":
+        return tuple(StagePlan("route", partition) for partition in range(partitions))
+    last: StageKind = "forward" if role == "edge" else "route"
     homes = {camera: partition_for(camera, partitions) for camera in cameras}
     used = sorted(set(homes.values()) | set(backlog))
     return (
         *(StagePlan("ingest", homes[camera], camera) for camera in cameras),
         *(StagePlan("encode", partition) for partition in used),
-        *(StagePlan("route", partition) for partition in used),
+        *(StagePlan(last, partition) for partition in used),
     )
 
 

@@ -13,7 +13,9 @@ from typing import Literal
 
 from actors.decisions import StagePlan, plan_stages
 from actors.encode import EncodeSettings
-from discover_stream.config import CameraConfig
+from actors.encoding import encode_settings
+from discover_stream.config import CameraConfig, Config
+from discover_stream.config_edge import Role
 
 Phase = Literal["running", "waiting", "resting", "stopping", "stopped"]
 """`waiting`: it ended by an error and begins again at a time; `resting`: it has ended or was given up, and its process
@@ -22,11 +24,12 @@ only answers; `stopping`: asked to finish what it has in hand; `stopped`: it did
 
 @dataclass(frozen=True, slots=True)
 class Desired:
-    """What is to be: the stages, each camera's configuration, and how encoders code."""
+    """What is to be: the stages, each camera's configuration, how encoders code, and how many processes ground."""
 
     plans: tuple[StagePlan, ...]
     cameras: Mapping[str, CameraConfig] = field(default_factory=dict)
     encoding: EncodeSettings | None = None
+    ground: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +82,13 @@ class Remove:
 Step = Configure | Create | Begin | Stop | Remove
 
 
-def desired(
-    cameras: Sequence[CameraConfig], partitions: int, backlog: Collection[int], encoding: EncodeSettings
-) -> Desired:
-    """What is to be for these cameras; `backlog` are partitions in use besides theirs."""
-    plans = plan_stages([camera.name for camera in cameras], partitions, backlog)
-    return Desired(plans, {camera.name: camera for camera in cameras}, encoding)
+def desired(config: Config, cameras: Sequence[CameraConfig], backlog: Collection[int], role: Role = "all") -> Desired:
+    """What is to be for these cameras; `backlog` are partitions in use besides theirs. A core reads no cameras."""
+    if role == "core":
+        return Desired(plan_stages((), config.log.partitions, (), role))
+    plans = plan_stages([camera.name for camera in cameras], config.log.partitions, backlog, role)
+    by_name = {camera.name: camera for camera in cameras}
+    return Desired(plans, by_name, encode_settings(config, cameras), config.pools.ground)
 
 
 def reconcile(wanted: Desired, found: Sequence[Actual], now_s: float) -> tuple[Step, ...]:

@@ -17,9 +17,10 @@ import ray
 
 from actors.camera_coder import RegionsByTask
 from actors.encode import EncodeReport, EncodeSettings
+from actors.forward import ForwardReport
 from actors.ingest import IngestReport
 from actors.route import RouteReport
-from discover_stream.config import CameraConfig, GrounderConfig
+from discover_stream.config import CameraConfig, EdgeConfig, GrounderConfig
 from discover_stream.config_decoding import DecodingConfig
 from discover_stream.decode_options import DecodeOptions
 from discover_stream.types import Image, LabelSet, Region, Task
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
 
 CONTROL = "control"
 
-StageReport = IngestReport | EncodeReport | RouteReport
+StageReport = IngestReport | EncodeReport | RouteReport | ForwardReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,13 @@ class RunLoopActor:
     def report(self) -> Report:
         """The figures of this process."""
         stage = None if self._loop is None else self._loop.report
-        done = stage.packets if isinstance(stage, RouteReport) else stage.frames if stage is not None else 0
+        done = (
+            stage.packets
+            if isinstance(stage, RouteReport | ForwardReport)
+            else stage.frames
+            if stage is not None
+            else 0
+        )
         return Report(os.getpid(), self._runs, done, stage)
 
     @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
@@ -201,6 +208,29 @@ class RouteActor(RunLoopActor):
         from actors.route import RouteStage
 
         return RouteStage(self._log(), self._partition, self._owner("route"))
+
+
+class ForwardActor(RunLoopActor):
+    """Forwarding of one partition of an edge."""
+
+    def __init__(self, url: str, partition: int, edge: EdgeConfig) -> None:
+        super().__init__(url)
+        self._partition, self._edge = partition, edge
+        self._core: Log | None = None
+
+    def _make(self) -> Loop:
+        from actors.forward import ForwardStage
+
+        if self._core is None:
+            self._core = open_log(self._edge.core.url)
+        owner = self._owner(f"forwarding of {self._edge.site}")
+        return ForwardStage(self._log(), self._core, self._edge.site, self._partition, owner)
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        if self._core is not None:
+            self._core.close()
+            self._core = None
 
 
 class RegistryActor:

@@ -17,7 +17,7 @@ from actors.log_view import TopicGone
 from actors.placement import Kind, options_of
 from actors.progress import outage_line
 from actors.reconcile import Begin, Configure, Create, Desired, Remove, Step, Stop, reconcile
-from actors.remote import CONTROL, EncodeActor, GroundActor, IngestActor, Report, RouteActor
+from actors.remote import CONTROL, EncodeActor, ForwardActor, GroundActor, IngestActor, Report, RouteActor
 from actors.watched import Watched
 from discover_stream.codec.mode_policy import ModeStatus
 from discover_stream.config import Config
@@ -55,12 +55,8 @@ class Supervisor:
         """Make a process for every stage and pool member; they load while the rest is prepared."""
         config = self._config
         self._wanted = wanted
-        if any(plan.kind == "encode" for plan in wanted.plans) or config.cameras:
-            options = options_of(config, "ground")
-            ground = ray.remote(max_restarts=-1, max_task_retries=3, **options)(GroundActor)
-            self._grounders = [
-                ground.remote(config.threads.ground, config.grounder) for _ in range(config.pools.ground)
-            ]
+        ground = ray.remote(max_restarts=-1, max_task_retries=3, **options_of(config, "ground"))(GroundActor)
+        self._grounders = [ground.remote(config.threads.ground, config.grounder) for _ in range(wanted.ground)]
         for index, handle in enumerate(self._grounders):
             self.watched.append(Watched(f"ground-{index}", "ground", handle, handle.load.remote))
         for plan in wanted.plans:
@@ -74,6 +70,8 @@ class Supervisor:
             handle = self._run_loop("encode", EncodeActor, plan.partition, encoding, config.threads.encode)
         elif camera is not None:
             handle = self._run_loop("ingest", IngestActor, plan.partition, camera, config.max_lag)
+        elif plan.kind == "forward" and config.edge is not None:
+            handle = self._run_loop("route", ForwardActor, plan.partition, config.edge)
         else:
             handle = self._run_loop("route", RouteActor, plan.partition)
         item = Watched(plan.identity, plan.kind, handle, plan=plan, camera=camera, encoding=encoding)

@@ -24,7 +24,7 @@ from actors.cameras import desired_cameras, seed_cameras
 from actors.decisions import Running, is_idle, stream_kbps
 from actors.decode_pool import DecodeJob, DecodeOptions, DecodePool
 from actors.encode import EncodeReport
-from actors.encoding import encode_settings
+from actors.forward import ForwardReport
 from actors.frame_buffer import LOG_UNAVAILABLE
 from actors.ingest import IngestReport
 from actors.log_view import LogFigures, LogView, behind
@@ -38,7 +38,8 @@ from actors.stream_jobs import Job
 from discover_stream.codec.mode_policy import ModeStatus
 from discover_stream.codec.packet import task_key
 from discover_stream.config import CameraConfig, Config, LogConfig, RetentionConfig
-from discover_stream.types import DiscoverError, Task
+from discover_stream.config_edge import Role
+from discover_stream.types import DiscoverError, InputError, Task
 from discover_stream.video.picture_health import PictureState
 from topics import open_log
 from topics.catalogue import ARCHIVE, FRAMES, CatalogueSettings, catalogue
@@ -72,7 +73,8 @@ def catalogue_settings(log: LogConfig) -> CatalogueSettings:
 def anchored_paths(config: Config, folder: Path) -> Config:
     """The same configuration with the paths of the log, its keys and the cameras made absolute."""
     cameras = anchored_cameras(config.cameras, folder)
-    return config.model_copy(update={"cameras": cameras, "log": config.log.anchored(folder)})
+    edge = None if config.edge is None else config.edge.anchored(folder)
+    return config.model_copy(update={"cameras": cameras, "log": config.log.anchored(folder), "edge": edge})
 
 
 def anchored_cameras(cameras: Iterable[CameraConfig], folder: Path) -> tuple[CameraConfig, ...]:
@@ -90,13 +92,16 @@ class System:
     with an error (`check`).
     """
 
-    def __init__(self, config: Config, *, on_event: Callable[[str], None] | None = None) -> None:
+    def __init__(self, config: Config, *, role: Role = "all", on_event: Callable[[str], None] | None = None) -> None:
         """Prepare; nothing runs yet. `on_event` gets one line per start, death and restart of a stage,
         and per problem of a source; it is called from another thread.
 
         Raises InputError for tasks that cannot be loaded or whose keys collide.
         """
         self.config = anchored_paths(config, Path.cwd())
+        self._role = role
+        if role == "edge" and config.edge is None:
+            raise InputError("an edge needs to know its core; add `edge: {site: NAME, core: ...}` to the configuration")
         self._tasks = load_tasks(config.tasks)
         self._tell = on_event or (lambda line: None)
         self._log: Log | None = None
@@ -143,7 +148,7 @@ class System:
         supervisor.create(self._wish())
         self._supervisor = supervisor
         assert self._log is not None
-        self._status = StatusWriter(self._log, "all", self.progress, lambda: supervisor.watched)
+        self._status = StatusWriter(self._log, self._role, self.progress, lambda: supervisor.watched)
         supervisor.remember(self._status.read_before().stages)
         answer_of(
             registry.apply.remote(self._tasks, self.config.log.partitions),
@@ -162,8 +167,7 @@ class System:
             for problem in problems:
                 self._tell(problem)
             cameras = anchored_cameras(found, Path.cwd())
-            encoding = encode_settings(self.config, cameras)
-            wanted = desired(cameras, self.config.log.partitions, self._backlog, encoding)
+            wanted = desired(self.config, cameras, self._backlog, self._role)
             self._backlog = tuple(sorted({plan.partition for plan in wanted.plans}))
             self._view.use(self._backlog)
             self._desired = records, wanted
@@ -180,7 +184,9 @@ class System:
             stages=tuple(stage_progress(view.figures, item) for item in watched),
             tasks=all_task_progress(self._tasks, view.tasks.now, view.tasks.known, tallies_of(reports)),
             archived=sum(report.frames for report in reports if isinstance(report, EncodeReport)),
-            dead=sum(report.buried for report in reports if isinstance(report, EncodeReport | RouteReport)),
+            dead=sum(
+                report.buried for report in reports if isinstance(report, EncodeReport | RouteReport | ForwardReport)
+            ),
             idle=self._is_idle(),
             outage=view.outage,
         )
@@ -322,10 +328,10 @@ def camera_progress(item: Watched, modes: Mapping[str, ModeStatus]) -> CameraPro
 def stage_progress(figures: LogFigures, item: Watched) -> StageProgress:
     """What a process tells about itself, with its lag from the log."""
     waiting = 0
-    if item.plan is not None and item.kind in ("encode", "route"):
+    if item.plan is not None and item.kind in ("encode", "route", "forward"):
         waiting = (figures.encode if item.kind == "encode" else figures.route).get(item.plan.partition, 0)
     reports = [report.stage for report in list(item.reports.values())]
-    lost = sum(report.lost for report in reports if isinstance(report, EncodeReport | RouteReport))
+    lost = sum(report.lost for report in reports if isinstance(report, EncodeReport | RouteReport | ForwardReport))
     return StageProgress(
         item.name, item.kind, item.pid, item.health, item.restarts, item.done, waiting, item.error, lost
     )

@@ -1,28 +1,32 @@
 """`discover run` while its processes and its brokers are killed at random: is anything lost, doubled, out of order?
 
-A system with two cameras runs as its users start it. This process kills stages with SIGKILL, one every few
-seconds; on Kafka it also kills the broker hard and starts it again (one node), or kills the node that
-coordinates the transactions of encoding, lets the system go on without it, and starts it again (three nodes).
-When everything has been routed, `benchmarks.sequential` reads the log from this process and compares it, byte
-for byte, with a run of one process without a log.
+A system with four simulated cameras and the real codec runs as its users start it. This process kills stages with
+SIGKILL, one every few seconds; on Kafka it also kills the broker hard and starts it again (one node), or kills the
+node that coordinates the transactions of encoding, lets the system go on without it, and starts it again (three
+nodes). When everything has been routed, `benchmarks.sequential` reads the log from this process and compares it,
+byte for byte, with a run of one process without a log. Meanwhile the memory and the open files of all its processes
+are looked at: what is there in the last third of the run, against the second third.
 
-    python -m benchmarks.chaos [--backend sqlite|kafka] [--nodes 1|3] [--seconds 180] [--kills 24] [--seed 1]
+    python -m benchmarks.chaos [--backend sqlite|kafka] [--nodes 1|3] [--seconds 300] [--kills 27] [--seed 1]
 
 Exit status 1 if a record is lost, doubled, out of order or different, if the system ended with an error, or if
-there were fewer kills than asked for.
+there were fewer kills than asked for (by default, three of every process).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -30,6 +34,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import psutil
 import torch
 
 from actors.decisions import plan_stages
@@ -45,13 +50,14 @@ from topics.catalogue import ARCHIVE, DEAD
 from topics.messages import DeadMessage, decode_as
 from topics.reading import read_all
 
-CAMERAS = ("gate", "yard")
+CAMERAS = ("gate", "yard", "bridge", "square")
 TASKS = ("vehicles", "everything")
 PARTITIONS = 2
 START_NS = 1_767_225_600 * 10**9
 QUALITY = 3
 BROKER_DOWN_S = 6.0
 COORDINATOR_DOWN_S = 20.0
+SAMPLE_S = 5.0
 OUTAGE_S = 30.0
 """About how long killing a broker, its absence and its return take, during which no stage is killed."""
 CONFIG = """
@@ -61,9 +67,9 @@ quality: {quality}
 mode: still
 pools: {{ground_batch: 2}}
 cameras:
-- {{name: gate, source: {folder}/gate.mkv, realtime: true, starts_at: 2026-01-01T00:00:00Z}}
-- {{name: yard, source: {folder}/yard.mkv, realtime: true, starts_at: 2026-01-01T00:00:00Z}}
+{cameras}
 """
+CAMERA = "- {{name: {name}, source: {folder}/{name}.mkv, realtime: true, starts_at: 2026-01-01T00:00:00Z}}"
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,64 @@ class Tally:
 
     kills: Counter[str] = field(default_factory=Counter)
     outages: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What all processes of the system hold together: how many there are, their memory in MB (pages of their own),
+    and their open files."""
+
+    at_s: float
+    processes: int
+    memory_mb: float
+    files: int
+
+
+class Gauge:
+    """Looks every few seconds at what the system holds."""
+
+    def __init__(self, pid: int) -> None:
+        self._root, self._stop = psutil.Process(pid), threading.Event()
+        self._began_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self.samples: list[Sample] = []
+
+    def __enter__(self) -> Gauge:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._stop.wait(SAMPLE_S):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                held = [self._held(one) for one in (self._root, *self._root.children(recursive=True))]
+                there = [item for item in held if item is not None]
+                memory, files = sum(item[0] for item in there), sum(item[1] for item in there)
+                self.samples.append(Sample(time.monotonic() - self._began_s, len(there), memory / 1e6, files))
+
+    @staticmethod
+    def _held(process: psutil.Process) -> tuple[int, int] | None:
+        try:
+            return process.memory_full_info().uss, process.num_fds()
+        except psutil.Error:  # it has just died
+            return None
+
+    def verdict(self) -> tuple[list[str], bool]:
+        """What to print, and whether memory and files are flat: the last third of the run against the second."""
+        third = len(self.samples) // 3
+        if not third:
+            return ["too few looks at memory and files"], False
+        lines, flat = [], True
+        for what, bound in (("processes", 1.1), ("memory_mb", 1.1), ("files", 1.1)):
+            series = [float(getattr(sample, what)) for sample in self.samples]
+            middle, last = (statistics.median(series[n * third : (n + 1) * third]) for n in (1, 2))
+            flat &= last <= bound * middle
+            change = 100 * (last / middle - 1)
+            lines.append(f"{what}: median {middle:.0f} in the second third, {last:.0f} in the last ({change:+.1f} %)")
+        return lines, flat
 
 
 class System:
@@ -146,8 +210,9 @@ def write_config(options: Options, broker: Broker | None) -> Path:
     if broker is not None:
         brokers = json.dumps(broker.bootstrap.split(","))
         log = f"{{kafka: {{brokers: {brokers}, replication: {options.nodes}}}, partitions: {PARTITIONS}}}"
+    cameras = "\n".join(CAMERA.format(name=name, folder=options.folder) for name in CAMERAS)
     path = options.folder / "config.yaml"
-    path.write_text(CONFIG.format(log=log, folder=options.folder, tasks=", ".join(TASKS), quality=QUALITY))
+    path.write_text(CONFIG.format(log=log, cameras=cameras, tasks=", ".join(TASKS), quality=QUALITY))
     return path
 
 
@@ -164,6 +229,11 @@ def kill_one(system: System, stages: Iterator[str], tally: Tally) -> None:
             continue
         tally.kills[stage] += 1
         return
+
+
+def stage_names() -> list[str]:
+    """The processes that are killed."""
+    return sorted({"ground-0", *(plan.identity for plan in plan_stages(CAMERAS, PARTITIONS, ()))})
 
 
 def turns(chance: random.Random, names: Sequence[str]) -> Iterator[str]:
@@ -256,7 +326,7 @@ def archived_or(url: str, otherwise: int) -> int:
 def torment(options: Options, broker: Broker | None, url: str, system: System, tally: Tally) -> None:
     """Kill this and that while the clips run, as the seed has it; returns when the system has ended."""
     chance = random.Random(options.seed)
-    names = sorted({"ground-0", *(plan.identity for plan in plan_stages(CAMERAS, PARTITIONS, ()))})
+    names = stage_names()
     while system.running and not set(names) <= set(system.pids()):
         time.sleep(0.2)
     stages = turns(chance, names)
@@ -326,7 +396,7 @@ def run(options: Options) -> bool:
     with Broker(broker_folder, nodes=options.nodes) if options.backend == "kafka" else nullcontext() as broker:
         config = write_config(options, broker)
         url = load_config(config).log.url
-        with started(config, options.folder / "run.txt") as system:
+        with started(config, options.folder / "run.txt") as system, Gauge(system.process.pid) as gauge:
             torment(options, broker, url, system, tally)
         ended_s = time.monotonic()
         torch.set_num_threads(1)
@@ -334,10 +404,14 @@ def run(options: Options) -> bool:
             verdicts = Judge(load_tasks(TASKS), QUALITY).verdicts(log, frames)
             dead = [decode_as(DeadMessage, record.value or b"") for record in read_all(log, DEAD)]
     well = report(system, tally, verdicts, dead)
+    lines, flat = gauge.verdict()
+    print("\n".join(lines))
     enough = tally.kills.total() >= options.kills
+    least = min(tally.kills[name] for name in stage_names())
+    print(f"every process was killed {least} times at least; memory and files {'are flat' if flat else 'GROW'}")
     print(f"ran {ended_s - began_s:.0f} s, judged in {time.monotonic() - ended_s:.0f} s")
     print("FAILED" if not well else "too few kills" if not enough else "nothing lost, nothing twice, all in order")
-    return well and enough
+    return well and enough and flat
 
 
 def main() -> int:
@@ -345,8 +419,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", choices=("sqlite", "kafka"), default="sqlite")
     parser.add_argument("--nodes", type=int, choices=(1, 3), default=1)
-    parser.add_argument("--seconds", type=int, default=180)
-    parser.add_argument("--kills", type=int, default=24)
+    parser.add_argument("--seconds", type=int, default=300)
+    parser.add_argument("--kills", type=int, default=3 * len(stage_names()))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--fps", type=int, default=2)
     parser.add_argument("--folder", type=Path, help="an empty folder for all files; kept")

@@ -21,6 +21,7 @@ from pydantic import AwareDatetime, BaseModel, Field, ValidationError, field_val
 
 from discover_stream.config_cluster import MetricsConfig, PoolsConfig, RayConfig, TracingConfig
 from discover_stream.config_decoding import DecodingConfig
+from discover_stream.config_edge import EdgeConfig
 from discover_stream.config_gateway import GatewayConfig, Zone
 from discover_stream.config_log import KafkaConfig, LogConfig, RetentionConfig, SaslConfig, Section, TlsConfig
 from discover_stream.types import Delivery, InputError, Mode, TaskOptions
@@ -29,6 +30,7 @@ __all__ = [
     "CameraConfig",
     "Config",
     "DecodingConfig",
+    "EdgeConfig",
     "GatewayConfig",
     "GrounderConfig",
     "KafkaConfig",
@@ -182,7 +184,10 @@ class Config(Section):
     """Everything that `discover run` needs to know."""
 
     log: LogConfig = Field(default=LogConfig(), title="The log")
-    cameras: tuple[CameraConfig, ...] = Field(min_length=1, max_length=10_000, title="Cameras")
+    edge: EdgeConfig | None = Field(default=None, title="Where this site forwards to, with `discover run --role edge`")
+    cameras: tuple[CameraConfig, ...] = Field(
+        max_length=10_000, title="Cameras; [] for those that are added live, and for a core"
+    )
     tasks: tuple[TaskConfig, ...] = Field(
         default=tuple(TaskConfig(task=name) for name in ("vehicles", "pedestrians", "everything")),
         min_length=1,

@@ -56,7 +56,6 @@ def test_a_camera_alone_is_enough() -> None:
         (CAMERA + "pools: {ground: 0}", ["pools.ground", "greater than or equal to 1"]),
         (CAMERA + "mllm: {modle: x}", ["unknown key 'mllm.modle'", "did you mean 'model'"]),
         (CAMERA + "mllm: {total_s: 0}", ["mllm.total_s", "greater than 0"]),
-        ("cameras: []", ["cameras", "at least 1"]),
         ("log: {}", ["'cameras' is missing"]),
         ("cameras: [{name: a}]", ["'cameras.0.source' is missing"]),
         ("cameras: [{name: A b, source: x}]", ["cameras.0.name", "A b"]),
@@ -111,3 +110,18 @@ def test_a_key_that_was_put_into_a_configuration_is_not_shown() -> None:
     with pytest.raises(InputError, match=r"mllm\.api_key") as caught:
         parse_config(CAMERA + "mllm: {api_key: sk-geheim}", "c.yaml")
     assert "geheim" not in str(caught.value)
+
+
+def test_a_core_and_a_system_whose_cameras_are_added_live_list_none() -> None:
+    assert parse_config("cameras: []", "c").cameras == ()
+
+
+def test_an_edge_names_its_site_and_its_core(tmp_path: Path) -> None:
+    from actors.system import anchored_paths
+
+    text = CAMERA + "edge: {site: north, core: {path: core.db}}"
+    edge = anchored_paths(parse_config(text, "c"), tmp_path).edge
+    assert edge is not None
+    assert (edge.site, edge.core.url) == ("north", f"sqlite:{tmp_path}/core.db")
+    with pytest.raises(InputError, match=r"the key 'edge.core' is missing"):
+        parse_config(CAMERA + "edge: {site: north}", "c")

@@ -17,13 +17,16 @@ import typer
 from actors.progress import Progress, TaskProgress
 from actors.system import System
 from discover_stream.config import Config, load_config
+from discover_stream.config_edge import Role
 from discover_stream.types import InputError
 from topics.log import LogError
 
 _LOOK_EVERY_S = 0.3
 
 
-def run_system(path: Path | None, *, until_idle: bool, every_s: float, as_json: bool, http: str | None = None) -> None:
+def run_system(
+    path: Path | None, *, until_idle: bool, every_s: float, as_json: bool, http: str | None = None, role: Role = "all"
+) -> None:
     """Run the system of a configuration; Ctrl-C and SIGTERM stop it cleanly. `http` is where a gateway listens.
 
     Raises InputError for a configuration that cannot be used, and at the end when a source could not be
@@ -31,7 +34,7 @@ def run_system(path: Path | None, *, until_idle: bool, every_s: float, as_json: 
     system, and at the end when it was away.
     """
     config = load_config(path)
-    system = System(config, on_event=lambda line: typer.echo(line, err=as_json))
+    system = System(config, role=role, on_event=lambda line: typer.echo(line, err=as_json))
     typer.echo(
         f"log {config.log.path or config.log.url}; cameras {', '.join(c.name for c in config.cameras)}; "
         f"tasks {', '.join(task.task for task in config.tasks)}",

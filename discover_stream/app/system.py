@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,14 @@ _Config = Annotated[
 ]
 
 
+class RoleName(StrEnum):
+    """The roles of a system, as the command line takes them."""
+
+    ALL = "all"
+    EDGE = "edge"
+    CORE = "core"
+
+
 def run(
     *,
     config: _Config = None,
@@ -23,6 +32,9 @@ def run(
     ] = False,
     every: Annotated[float, typer.Option(min=0.1, help="Seconds between two lines of progress.")] = 10.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print progress as JSON lines.")] = False,
+    role: Annotated[
+        RoleName, typer.Option(help="all; edge: encode here, forward to a core; core: route what edges forward.")
+    ] = RoleName.ALL,
     http: Annotated[
         str | None,
         typer.Option("--http", metavar="HOST:PORT", help="Also serve console and HTTP API, such as 127.0.0.1:8000."),
@@ -31,7 +43,7 @@ def run(
     """Run the cameras of a configuration until Ctrl-C: ingest, ground, encode, archive, route."""
     from discover_stream.app.run import run_system
 
-    run_system(config, until_idle=until_idle, every_s=every, as_json=as_json, http=http)
+    run_system(config, until_idle=until_idle, every_s=every, as_json=as_json, http=http, role=role.value)
 
 
 def subscribe(  # noqa: PLR0913 (options of a command)

@@ -8,19 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.decisions import StagePlan
-from actors.encode import EncodeSettings
 from actors.reconcile import Actual, Begin, Configure, Create, Desired, Remove, Step, Stop, desired, reconcile
-from discover_stream.codec.mode_policy import CoderSettings
-from discover_stream.config import CameraConfig
+from discover_stream.config import CameraConfig, Config, LogConfig
 from topics.partitioner import partition_for
 
 NAMES = ("a", "b", "c", "d")
 
 
 def wish(*names: str, fps: float | None = None, partitions: int = 2, backlog: tuple[int, ...] = ()) -> Desired:
-    cameras = [CameraConfig(name=name, source="rtsp://x", fps=fps) for name in names]
-    encoding = EncodeSettings(4, 2, cameras={name: CoderSettings(fps=fps) for name in names})
-    return desired(cameras, partitions, backlog, encoding)
+    cameras = tuple(CameraConfig(name=name, source="rtsp://x", fps=fps) for name in names)
+    return desired(Config(log=LogConfig(partitions=partitions), cameras=cameras), cameras, backlog)
 
 
 def made(wanted: Desired) -> list[Actual]:
@@ -118,3 +115,15 @@ def test_whatever_is_wanted_in_turn_the_last_wish_comes_true(wishes) -> None:
     assert steps == ()
     assert {item.plan for item in found} == set(wanted.plans)
     assert all(item.camera == wanted.cameras.get(item.plan.camera or "") for item in found)
+
+
+def test_an_edge_forwards_and_a_core_routes_whatever_comes() -> None:
+    config = Config(log=LogConfig(partitions=3), cameras=(CameraConfig(name="a", source="rtsp://x"),))
+    home = partition_for("a", 3)
+    edge = desired(config, config.cameras, (), "edge")
+    assert edge.plans == (
+        StagePlan("ingest", home, "a"), StagePlan("encode", home), StagePlan("forward", home)
+    )  # fmt: skip
+    core = desired(config, config.cameras, (), "core")
+    assert core.plans == tuple(StagePlan("route", partition) for partition in range(3))
+    assert (core.ground, edge.ground) == (0, 1)
