@@ -41,7 +41,7 @@ def run_system(
         err=as_json,
     )
     with system:
-        with asked_to_stop() as asked, _gateway(config, system, http, as_json=as_json):
+        with asked_to_stop() as asked, _gateway(config, http, as_json=as_json):
             follow(system, asked, until_idle=until_idle, every_s=every_s, as_json=as_json)
         progress = system.progress()
         typer.echo("stopping", err=as_json)
@@ -50,16 +50,16 @@ def run_system(
 
 
 @contextmanager
-def _gateway(config: Config, system: System, http: str | None, *, as_json: bool) -> Iterator[None]:
+def _gateway(config: Config, http: str | None, *, as_json: bool) -> Iterator[None]:
     """A gateway beside the system for as long as the block lasts, where one is wanted."""
     if http is None:
         yield
         return
-    from discover_stream.app.gateway.decoders import SystemDecoder
+    from discover_stream.app.gateway.decoders import ServeDecoder
     from discover_stream.app.gateway.serve import greeting, parse_address, serving
     from topics import open_log
 
-    with open_log(config.log.url) as log, serving(config, log, SystemDecoder(system), parse_address(http)) as server:
+    with open_log(config.log.url) as log, serving(config, log, ServeDecoder(config), parse_address(http)) as server:
         for line in greeting(server):
             typer.echo(line, err=as_json)
         yield

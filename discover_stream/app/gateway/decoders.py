@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from actors.job_decoder import JobDecoder
 from actors.stream_jobs import Job
+from discover_stream.app.gateway.models import PoolState
+from discover_stream.config import Config
 from discover_stream.config_decoding import DecodingConfig
 from discover_stream.decode_options import DecodeOptions
 from discover_stream.sdk import LazyDecoder
 
 if TYPE_CHECKING:
-    from actors.system import System
+    from actors.serve_decode import ReplayPool
     from discover_stream.decoded import DecodedFrame
 
 
@@ -26,6 +28,9 @@ class Decoder(Protocol):
         Raises BitstreamError, InputError, and DiscoverError where its processes keep dying.
         """
 
+    def state(self) -> PoolState:
+        """Its processes, for people."""
+
 
 class LocalDecoder:
     """Decodes in this process, one job at a time, with some threads. Those who wait take turns."""
@@ -34,6 +39,7 @@ class LocalDecoder:
         self._threads = threads
         self._decoder = JobDecoder(LazyDecoder(decoding=decoding).get)
         self._turn = threading.Lock()
+        self._used = False
 
     def decode(self, jobs: Iterable[Job], options: DecodeOptions) -> Iterator[DecodedFrame]:
         """See `Decoder.decode`."""
@@ -43,18 +49,40 @@ class LocalDecoder:
             with self._turn:
                 torch.set_num_threads(self._threads)  # of the thread that computes, which is another each time
                 frames = self._decoder.decode(job, options)
+                self._used = True
             yield from frames
 
+    def state(self) -> PoolState:
+        """See `Decoder.state`."""
+        detail = "in the gateway's own process" if self._used else "nothing was decoded yet"
+        return PoolState(name="replays", wanted=1, running=int(self._used), detail=detail)
 
-class SystemDecoder:
-    """Decodes on the decode pool of a system that runs in this process; its processes are made at the first call."""
 
-    def __init__(self, system: System) -> None:
-        self._system = system
+class ServeDecoder:
+    """Decodes on Ray Serve, on the Ray of this process: decoders are started when somebody watches, and end when
+    nobody does."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
         self._first = threading.Lock()
+        self._pool: ReplayPool | None = None
 
     def decode(self, jobs: Iterable[Job], options: DecodeOptions) -> Iterator[DecodedFrame]:
         """See `Decoder.decode`."""
-        with self._first:  # two at once would make two pools
-            frames = self._system.decode(jobs, options)
-        yield from frames
+        from actors.serve_decode import DecodeScale, ReplayPool
+
+        with self._first:
+            if self._pool is None:
+                self._pool = ReplayPool(DecodeScale.of(self._config), self._config.decoding)
+        yield from self._pool.decode(jobs, options)
+
+    def state(self) -> PoolState:
+        """See `Decoder.state`."""
+        most = self._config.pools.decode
+        if self._pool is None:
+            return PoolState(
+                name="replays", wanted=0, running=0, detail=f"none before somebody watches; {most} at most"
+            )
+        found = self._pool.state()
+        detail = f"{found.starting} starting, {found.ending} ending, {most} at most"
+        return PoolState(name="replays", wanted=found.running + found.starting, running=found.running, detail=detail)

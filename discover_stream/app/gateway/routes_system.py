@@ -96,7 +96,8 @@ def system(gateway: Here, who: Caller) -> SystemState:
         pools=[
             PoolState(name=pool.pool, wanted=pool.wanted, running=pool.running, detail=pool.detail)
             for pool in table.pools
-        ],
+        ]
+        + [gateway.decoder.state()],
         alerts=alerts_of(table, now_ns),
         dead=_records(gateway.log, DEAD),
         archived=sum(camera.frames for camera in table.cameras),
