@@ -39,11 +39,11 @@ def encode(
     fps: Annotated[float | None, typer.Option(help="Keep at most so many frames a second.")] = None,
     camera: Annotated[str | None, typer.Option(help="Name of the camera (default: that of the source).")] = None,
 ) -> None:
-    """Encode pictures once, for all tasks (default: the built-in ones)."""
+    """Encode pictures once, for all tasks (default: the built-in ones of the street)."""
     from discover_stream.app.encode import EncodeOrder, encode_stream
-    from discover_stream.semantics.labels import builtin_tasks, load_task
+    from discover_stream.semantics.labels import STREET_TASKS, load_task
 
-    names = list(dict.fromkeys(task)) if task else list(builtin_tasks())
+    names = list(dict.fromkeys(task)) if task else list(STREET_TASKS)
     tasks = tuple(load_task(name) for name in names)
     order = EncodeOrder(source, output, tasks, quality, fps, camera, mode, bitrate)
     result = encode_stream(order)

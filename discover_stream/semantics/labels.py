@@ -30,6 +30,9 @@ MAX_LABELS = 4096
 MAX_LABEL_LENGTH = 100
 """Characters in a label: it names a thing, it does not tell a story."""
 
+STREET_TASKS = ("everything", "pedestrians", "vehicles")
+"""Built-in tasks that are meant where none is named; the others are those of the papers' evaluation."""
+
 RESERVED_NAMES = frozenset({"all"})
 """`all` means the union of the tasks wherever tasks are named, so no task may be called so."""
 

@@ -190,7 +190,7 @@ def test_labels_of_a_file_need_nobody(config: Path, discover, refused, ending: s
     ("arguments", "words"),
     [
         (("add", "vans", WORDS), "no language model is configured: set OPENAI_API_KEY"),
-        (("add", "vans"), "neither built in (everything, pedestrians, vehicles) nor known"),
+        (("add", "vans"), "object-detection, pedestrians, vehicles) nor known"),
         (("add", "vans", "--refresh"), "neither built in"),
         (("add", "Vans", WORDS), "task name 'Vans'"),
         (("add", "2vans", WORDS), "begin with a letter"),
