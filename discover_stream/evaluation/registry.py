@@ -14,6 +14,7 @@ from discover_stream.evaluation.peers.crops import CropSettings, CropsPeer
 from discover_stream.evaluation.peers.frozen import Fill, FrozenPeer
 from discover_stream.evaluation.peers.stills import StillFormat, StillPeer, StillSettings
 from discover_stream.evaluation.peers.video import IntraPeer, VideoCodec, VideoPeer, VideoSettings
+from discover_stream.evaluation.peers.vvc import VvcPeer
 from discover_stream.evaluation.raw import Raw
 from discover_stream.evaluation.systems import Setting, System, SystemSpec
 from discover_stream.types import InputError
@@ -123,6 +124,7 @@ BUILDERS: Mapping[str, Callable[[dict[str, Setting]], System]] = {
     "svt-av1-intra": _intra("svt-av1"),
     "frozen": _frozen,
     "crops": _crops,
+    "vvc-intra": lambda values: VvcPeer(int(values.pop("qp"))),
 }
 """Everything that can be measured. A new coding mode is one more line here."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image as PillowImage
 
 from discover_stream.types import Image, InputError
@@ -59,7 +60,7 @@ class CaseStore:
         return self.folder / "cases" / f"{key}.json"
 
     def read(self, key: str) -> Record | None:
-        """A finished case, or None; one whose picture is gone is not finished.
+        """A finished case, or None; one whose picture or arrays are gone is not finished.
 
         Raises:
             InputError: its file is damaged.
@@ -71,8 +72,8 @@ class CaseStore:
             record: Record = json.loads(path.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
             raise InputError(f"{path}: not a finished case ({error}); delete it to have it measured again") from error
-        picture = record.get("picture")
-        return record if picture is None or (self.folder / str(picture)).is_file() else None
+        beside = [record[name] for name in ("picture", "arrays") if record.get(name) is not None]
+        return record if all((self.folder / str(name)).is_file() for name in beside) else None
 
     def write(self, key: str, record: Record) -> None:
         """Store a finished case."""
@@ -90,6 +91,20 @@ class CaseStore:
     def read_picture(self, name: str) -> Image:
         """A picture that `write_picture` stored."""
         return np.asarray(PillowImage.open(self.folder / name).convert("RGB"), np.uint8)
+
+    def write_arrays(self, name: str, **arrays: npt.NDArray[Any]) -> str:
+        """Store arrays by name, whole or not at all, and give their file's name inside the folder."""
+        path = self.folder / "arrays" / f"{name}.npz"
+        path.parent.mkdir(exist_ok=True)
+        unfinished = path.with_suffix(f".{os.getpid()}.tmp.npz")
+        np.savez(unfinished, allow_pickle=False, **arrays)
+        unfinished.replace(path)
+        return path.relative_to(self.folder).as_posix()
+
+    def read_arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:
+        """Arrays that `write_arrays` stored."""
+        with np.load(self.folder / name, allow_pickle=False) as file:
+            return dict(file)
 
     def records(self, keys: Iterable[str]) -> list[Record]:
         """Those of the keys that are finished, in order."""

@@ -1,0 +1,1 @@
+"""The experiments of the two papers: their data, networks, modes, measures and tables."""
