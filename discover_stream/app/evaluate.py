@@ -85,6 +85,61 @@ def speed(
     _say(evaluate_speed(data, out, item, rounds))
 
 
+def paper(
+    *,
+    table: Annotated[
+        Literal["detection", "segmentation", "classification", "perception", "ablation"],
+        typer.Option("--table", "-t", help="Which of the papers' experiments."),
+    ],
+    on: Annotated[
+        str, typer.Option(metavar="SET", help="coco, kodak, clic2020, imagenet or a folder; default: the papers'.")
+    ] = "",
+    data: _Data = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Where work and tables go.")] = Path(
+        "out/papers"
+    ),
+    weights: Annotated[
+        Path | None, typer.Option("--weights", metavar="DIR", help="Of our models (docs/papers.md); default: shipped.")
+    ] = None,
+    judge: Annotated[
+        list[str] | None,
+        typer.Option("--judge", metavar="SPEC", help="The task network, or MEASURE=hub|FILE|random|none; repeatable."),
+    ] = None,
+    system: _Systems = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="count, part, qualities, grounder, device or threads; repeatable."
+        ),
+    ] = None,
+) -> None:
+    """One table of DISCOVER's and Diff-ICMH's evaluation (docs/papers.md); run again, it goes on where it ended."""
+    from discover_stream.app.evaluate_paper import PaperOrder, evaluate_paper, read_settings
+
+    names = (tuple(judge or ()), tuple(system or ()))
+    _say(evaluate_paper(PaperOrder(table, on, data, out, weights, *names, read_settings(settings or ())), _work_bar))
+
+
+def convert(
+    kind: Annotated[Literal["yolo", "maps"], typer.Argument(help="Boxes in text files, or pictures of class numbers.")],
+    *,
+    images: Annotated[Path, typer.Option(metavar="DIR", help="The pictures.")],
+    labels: Annotated[Path, typer.Option(metavar="DIR", help="Their text files or label maps.")],
+    classes: Annotated[
+        str, typer.Option(metavar="NAMES", help="yolo: car,bus,... in order; maps: 8=car,9=person, those that count.")
+    ],
+    rename: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OLD=NEW", help="Another name; several (ambulance=car+truck) make crowds; repeatable."),
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="instances.json and a link go there.")],
+) -> None:
+    """Labels of other kinds as a set in COCO's format."""
+    from discover_stream.app.evaluate_convert import convert_set
+
+    typer.echo(str(convert_set(kind, images, labels, classes, tuple(rename or ()), out)))
+
+
 def results(
     report: Annotated[Path, typer.Argument(metavar="DIR", help="The --out of earlier commands.")],
     *,
@@ -111,7 +166,14 @@ def _say(files: tuple[Path, ...]) -> None:
 
 @contextmanager
 def _case_bar(title: str, total: int) -> Iterator[Callable[[Case, bool], None]]:
-    """A progress bar over cases with the time left; a line for each new case where stderr is no terminal."""
+    """A progress bar over cases; see `_work_bar`."""
+    with _work_bar(title, total) as advance:
+        yield lambda case, fresh: advance(f"{case.item.name}, {case.system.text()}", fresh)
+
+
+@contextmanager
+def _work_bar(title: str, total: int) -> Iterator[Callable[[str, bool], None]]:
+    """A progress bar with the time left; a line for each piece of new work where stderr is no terminal."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import (
@@ -135,10 +197,10 @@ def _case_bar(title: str, total: int) -> Iterator[Callable[[Case, bool], None]]:
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         row = progress.add_task(escape(title), total=total, case="")
 
-        def advance(case: Case, fresh: bool) -> None:
+        def advance(work: str, fresh: bool) -> None:
             if fresh and not console.is_terminal:
-                typer.echo(f"{title}: {case.item.name}, {case.system.text()}", err=True)
-            progress.update(row, advance=1, case=escape(f"{case.item.name} {case.system.text()}"))
+                typer.echo(f"{title}: {work}", err=True)
+            progress.update(row, advance=1, case=escape(work))
 
         yield advance
 
@@ -146,6 +208,6 @@ def _case_bar(title: str, total: int) -> Iterator[Callable[[Case, bool], None]]:
 def register(app: typer.Typer) -> None:
     """Add the group of commands to the command line."""
     group = typer.Typer(no_args_is_help=True, help="Measure quality, rate and speed against what people use instead.")
-    for command in (images, video, speed, results):
+    for command in (images, video, speed, paper, convert, results):
         group.command()(command)
     app.add_typer(group, name="eval")

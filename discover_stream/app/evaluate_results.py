@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from discover_stream.app.evaluate_paper import read_tables
+from discover_stream.app.evaluate_paper_page import replaced_block, with_block
 from discover_stream.app.evaluate_report import UNITS, needed_table, speed_ratios
-from discover_stream.app.evaluate_run import read_parts
+from discover_stream.app.evaluate_run import PARTS, read_parts
+from discover_stream.app.markdown import table
 from discover_stream.evaluation import papers
 from discover_stream.evaluation.measures import lower_is_better
 from discover_stream.evaluation.store import Record
@@ -111,13 +114,13 @@ def results_page(results: Results) -> str:
     lines += [
         "## The two papers",
         "",
-        "The papers' own curves (AP against bits per pixel, perceptual figures) are missing: nobody here could check",
-        "them against the papers, and none is typed from memory. What is there describes the set-up.",
+        "The papers' own curves (AP against bits per pixel, perceptual figures) are missing: nobody could look them",
+        "up, and none is typed from memory. What is there describes the set-up; all of it: [papers.md](papers.md).",
         "",
     ]
     lines += table(
-        ["source", "what", "paper", "ours", "conditions differ in"],
-        [[row.source, row.what, row.paper, row.ours, row.differs] for row in papers.ROWS],
+        ["source", "what", "paper", "ours", "conditions differ in", "checked"],
+        [[row.source, row.what, row.paper, row.ours, row.differs, row.checked] for row in papers.ROWS],
     )
     return "\n".join(lines).rstrip() + "\n"
 
@@ -246,12 +249,6 @@ def _figure(one: dict[str, Any]) -> str:
     return "" if one["delta"] is None else f" {one['delta']:+.2g}"
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table and an empty line."""
-    shown = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in (head, *rows)]
-    return [f"| {shown[0]} |", "|---" * len(head) + "|", *(f"| {row} |" for row in shown[1:]), ""]
-
-
 def with_section(text: str, section: str, where: str) -> str:
     """A text with what stands between the markers replaced.
 
@@ -265,6 +262,29 @@ def with_section(text: str, section: str, where: str) -> str:
     return f"{before}{BEGIN}\n{section}\n{END}{after}"
 
 
+def _paper_tables(report: Path) -> list[Any]:
+    """The papers' tables in a report's folder, or in a JSON file that `_write_tables` wrote; none in other files."""
+    if report.is_dir():
+        return list(read_tables(report))
+    try:
+        content = json.loads(report.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return list(content["papers"]) if isinstance(content, dict) and set(content) == {"papers"} else []
+
+
+def _write_tables(tables: list[Any], json_file: Path | None, markdown: Path | None) -> tuple[Path, ...]:
+    """Where there is nothing but the papers' tables: their JSON, and their block of a page."""
+    if json_file is not None:
+        json_file.write_text(json.dumps({"papers": tables}, indent=1) + "\n", encoding="utf-8")
+    if markdown is not None:
+        replaced_block(markdown, tables)
+    written = tuple(path for path in (json_file, markdown) if path is not None)
+    if not written:
+        raise InputError("the papers' tables: nothing was asked for; give --json or --markdown")
+    return written
+
+
 def write_results(
     report: Path, json_file: Path | None, markdown: Path | None, readme: Path | None, anchor: str = ""
 ) -> tuple[Path, ...]:
@@ -273,6 +293,9 @@ def write_results(
     Raises:
         InputError: there are no results, or the README has no markers.
     """
+    tables = _paper_tables(report)
+    if tables and not (report.is_dir() and any((report / f"{kind}.json").exists() for kind in PARTS)):
+        return _write_tables(tables, json_file, markdown)
     if report.is_file():
         try:
             results: Results = json.loads(report.read_text(encoding="utf-8"))
@@ -289,7 +312,8 @@ def write_results(
         json_file.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         written.append(json_file)
     if markdown is not None:
-        markdown.write_text(results_page(results), encoding="utf-8")
+        before = markdown.read_text(encoding="utf-8") if markdown.exists() else ""
+        markdown.write_text(with_block(results_page(results), before, tables), encoding="utf-8")
         written.append(markdown)
     if readme is not None:
         if not readme.is_file():
