@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from discover_stream.app.evaluate_paper_page import page_of
 from discover_stream.app.evaluate_run import facts
 from discover_stream.config import GrounderConfig
+from discover_stream.config_decoding import Hardware
 from discover_stream.evaluation.deep_features import DeepFeatures
 from discover_stream.evaluation.detectors import load_detector
 from discover_stream.evaluation.experiments.data import Picture, PictureSet, load_set
@@ -43,7 +44,7 @@ from discover_stream.evaluation.experiments.tables import (
 from discover_stream.evaluation.registry import ORIGINAL
 from discover_stream.evaluation.store import CaseStore, key_of
 from discover_stream.evaluation.systems import SystemSpec
-from discover_stream.generation.generators import ControlGenerator
+from discover_stream.generation.hardware import on_hardware
 from discover_stream.semantics.grounder_choice import load_grounder
 from discover_stream.semantics.labels import load_task
 from discover_stream.types import InputError, LabelSet
@@ -151,7 +152,7 @@ def evaluate_paper(order: PaperOrder, bar: Bar) -> tuple[Path, ...]:
     here = Processes.here(settings.device)
     task = load_task(table.task)
     models = Models.load(order.weights, task.label_set, table.profile)
-    place(models, here.device)
+    models = replace(models, renderer=on_hardware(models.renderer, Hardware(device=str(here.device))))
     specs = default_systems(order.table, settings.qualities)
     if order.systems:
         specs = (ORIGINAL, *(SystemSpec.parse(text) for text in order.systems))
@@ -187,18 +188,6 @@ def evaluate_paper(order: PaperOrder, bar: Bar) -> tuple[Path, ...]:
             run_part(plan, part, store, advance)
     here.wait()
     return write_table(order, plan, pictures, models) if here.rank == 0 else ()
-
-
-def place(models: Models, device: torch.device) -> None:
-    """Move what generates pictures to a device; the codec, whose arithmetic decides on bytes, stays on the CPU."""
-    from discover_stream.training.stable import move
-
-    models.renderer.vae.to(device)
-    generator = models.renderer.generator
-    if isinstance(generator, ControlGenerator):
-        move(generator.diffusion, device)
-    for network in generator.networks.values():
-        network.to(device)
 
 
 def load_finder(grounder: str, labels: LabelSet, device: str) -> Finder:
