@@ -34,7 +34,7 @@ def colour_classifier(path: Path, names: list[str]) -> Path:
 
 def test_an_onnx_classifier_answers_in_the_sets_classes(tmp_path: Path) -> None:
     file = colour_classifier(tmp_path / "colours.onnx", ["red", "green", "blue"])
-    classifier = load_classifier(f"onnx:{file}", ("n01_blue", "n02_red"), {})
+    classifier = load_classifier(f"onnx:{file}", ("n00000001_blue", "n00000002_red"), {})
     assert [classifier.classify(plain(*colour)) for colour in ((255, 0, 0), (0, 0, 255), (0, 255, 0))] == [1, 0, -1]
     with pytest.raises(InputError, match="none of the network's 3"):
         load_classifier(f"onnx:{file}", ("yellow",), {})
