@@ -115,7 +115,7 @@ def test_the_block_of_the_results_page_is_its_own(report: Path, tmp_path: Path) 
         (["--table", "detection", "--set", "count"], "write KEY=VALUE"),
         (["--table", "perception", "--judge", "lpips"], "write MEASURE="),
         (["--table", "detection", "--judge", "a", "--judge", "b"], "it has one judge"),
-        (["--table", "detection", "--set", "grounder=oracle"], "use nano, grounding-dino"),
+        (["--table", "detection", "--judge", "nano", "--set", "grounder=oracle"], "use nano, grounding-dino"),
         (["--table", "segmentation", "--judge", "torchvision:maskrcnn_resnet50_fpn:nowhere.pth"], "no weights at"),
     ],
 )
