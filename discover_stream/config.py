@@ -114,7 +114,9 @@ class TaskConfig(Section):
 
     task: str = Field(min_length=1, max_length=1000, title="Name of a built-in task, or path of a label-set file")
     deliver: Delivery = Field(
-        default="pixels", title="What its packets hold: pixels (and regions), or regions alone, which cost far less"
+        default="pixels",
+        title="What its packets hold: pixels (and regions), objects (the same without the plate: nothing of what "
+        "stands still, in stream mode), or regions alone, which cost far less",
     )
     tags: bool = Field(default=False, title="Whether its packets name the labels that are present in the picture")
 

@@ -27,7 +27,7 @@ Image = npt.NDArray[np.uint8]
 Profile = Literal["machine", "human"]
 """Who looks at a decode: `machine` (fewest steps) or `human` (more steps)."""
 
-Delivery = Literal["pixels", "regions"]
+Delivery = Literal["pixels", "objects", "regions"]
 """What a task receives: regions with the pixels they show, or regions alone."""
 
 

@@ -76,19 +76,19 @@ def side_of(box: QuarterBox) -> float:
 def picture_of(
     scene: Scene,
     box: QuarterBox,
-    plate: PlatePicture,
+    plate: PlatePicture | None,
     rules: StreamRules,
     *,
     key: Sprite | None = None,
     quantizer: int | None = None,
     learned: Learned | None = None,
 ) -> Picture:
-    """An object's picture, coded on the plate; as a refresh where the picture of its key is given.
+    """An object's picture, coded on the plate where there is one; as a refresh where the picture of its key is given.
 
     Args:
         scene: the frame.
         box: the object's.
-        plate: that decoders have.
+        plate: that decoders have; None to code without it.
         rules: for this frame.
         key: the picture that a refresh is coded on.
         quantizer: 1..63; None for that of the rules.

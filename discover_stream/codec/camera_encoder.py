@@ -224,7 +224,8 @@ class _Stream:
     def encode(self, frame: Frame, asks: Mapping[str, Ask], delivered: Mapping[int, Delivery]) -> StreamPacket:
         regions = {task: ask.regions for task, ask in asks.items()}
         try:
-            packet = self._encoder.encode(frame, regions, {task: ask.key for task, ask in asks.items()})
+            bare = {key for key, deliver in delivered.items() if deliver == "objects"}
+            packet = self._encoder.encode(frame, regions, {task: ask.key for task, ask in asks.items()}, bare)
             packet = self._tagged(packet, asks)
             if all(deliver == "regions" for deliver in delivered.values()):
                 packet = stripped_stream(packet)

@@ -128,8 +128,9 @@ def complaint(before: Complaint | None, advice: str | None, now_ns: int, rules: 
 
 
 def wants_pixels_anew(before: Mapping[int, Delivery], now: Mapping[int, Delivery]) -> bool:
-    """Whether a task (by key) that runs on gets pixels from this frame on, and so far regions alone."""
-    return any(before.get(key) == "regions" and deliver == "pixels" for key, deliver in now.items())
+    """Whether a task (by key) that runs on gets pixels from this frame on that the packets before do not lead to: it
+    got regions alone so far, or objects with a plate and now without one, or the other way round."""
+    return any(deliver not in (before.get(key, deliver), "regions") for key, deliver in now.items())
 
 
 ENOUGH = 24

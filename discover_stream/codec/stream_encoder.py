@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from discover_stream.codec.atom_choice import Learned
 from discover_stream.codec.atoms import CellMask
 from discover_stream.codec.background import Seen, boxes_mask, cells_of
-from discover_stream.codec.composing import Composite, Drawn, compose
+from discover_stream.codec.composing import Composite, Drawn, PlatePicture, compose
 from discover_stream.codec.critic import Critic
 from discover_stream.codec.framing import MODEL_BYTES
 from discover_stream.codec.plate_policy import PlateAction, PlateDecision, PlateRules
@@ -24,12 +24,16 @@ from discover_stream.codec.quarter_box import QuarterBox
 from discover_stream.codec.records import Sighting
 from discover_stream.codec.stream_coding import stream_packet_bytes
 from discover_stream.codec.stream_motion import Scene, plate_error
-from discover_stream.codec.stream_packet import GapReason, LostFrames, StreamPacket
+from discover_stream.codec.stream_packet import GapReason, LostFrames, StreamPacket, needs_size, needs_time
 from discover_stream.codec.stream_plates import Demand, PlateMaker
 from discover_stream.codec.stream_policy import RateState, StreamRules, allowance, controlled, leaves_plate, spent
-from discover_stream.codec.stream_tracks import Live, Sight, adopted, hidden_by, sights_of
+from discover_stream.codec.stream_tracks import Live, Sight, adopted, hidden_by, overlap, sights_of
 from discover_stream.codec.stream_writer import RecordWriter, Turn
 from discover_stream.types import Box, Frame, Image, InputError, Provenance, Region
+
+STAYS = 0.6
+"""Overlap (intersection over union) with its place on the plate down to which an object may stand there: detectors give
+it a box that is a little another one in each frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,7 @@ class StreamEncoder:
         self._lives: dict[int, Live] = {}
         self._names: dict[int, int] = {}
         self._tasks: tuple[int, ...] = ()
+        self._bare: frozenset[int] = frozenset()
         self._seq, self._listed, self._needs = -1, 0.0, 0
         self._rate = RateState()
         self._size: tuple[int, int] | None = None
@@ -130,13 +135,21 @@ class StreamEncoder:
         assert self._composite is not None
         return self._composite
 
-    def encode(self, frame: Frame, regions: Mapping[str, Sequence[Region]], keys: Mapping[str, int]) -> StreamPacket:
+    def encode(
+        self,
+        frame: Frame,
+        regions: Mapping[str, Sequence[Region]],
+        keys: Mapping[str, int],
+        bare: Collection[int] = (),
+    ) -> StreamPacket:
         """The packet of the next frame.
 
         Args:
             frame: `seq` and `capture_ns` ascend, the size stays.
             regions: task -> what the grounder found, tracked; the same object has the same track in all tasks.
             keys: task -> the 16-bit key that stands for it in packets, for all tasks that run.
+            bare: those of the keys whose tasks get no plate, and so nothing of what stands still; a task that runs on
+                stays in it, or out of it.
 
         Raises:
             InputError: the frame does not follow the last one, or there is no task.
@@ -163,12 +176,12 @@ class StreamEncoder:
         shown = tuple(sorted(set(tasks) | stopped))
         turn = Turn(
             frame.seq, time, scene, self._plates.picture, shown, frozenset(started if fresh else ()), rules, lists,
-            self._budget(), self._seq < 0 or cut, self._critic, self._learned,
+            self._budget(), self._seq < 0 or cut, self._critic, self._learned, frozenset(bare),
         )  # fmt: skip
         writer = RecordWriter(turn)
         writer.tracks(sights, self._lives)
         packet = self._packet(frame, writer, plates, cut, (started if fresh else set(), stopped), others)
-        self._tasks, self._seq = tasks, frame.seq
+        self._tasks, self._seq, self._bare = tasks, frame.seq, frozenset(bare)
         self._composite = self._drawn(frame.seq)
         return packet
 
@@ -202,6 +215,10 @@ class StreamEncoder:
         """See to the plate; its records, and whether this is a new scene."""
         moving = [live.at(frame.seq).pixels for live in self._lives.values() if live.sprite is not None]
         moving += [sights[track].box.pixels for track, live in self._lives.items() if live.sprite and track in sights]
+        # What drives off the plate in this frame is no background where it is now.
+        moving += [
+            sights[track].box.pixels for track, live in self._lives.items() if drives_off(live, sights, frame.seq)
+        ]
         known = self._lives.keys()
         moving += [sight.box.pixels for track, sight in sights.items() if track not in known and self._seq >= 0]
         seen = self._plates.see(frame, moving)
@@ -257,7 +274,11 @@ class StreamEncoder:
                 kind = Provenance.SENT if sent else Provenance.PROPAGATED
                 ranked.append((box.bottom + live.key.lift, live.ref, Drawn(box, live.sprite, kind)))
         ranked.sort(key=lambda one: one[:2])
-        return compose(self._plates.picture, [one[2] for one in ranked])
+        plate = self._plates.picture
+        if set(self._tasks) <= self._bare:
+            height, width = plate.image.shape[:2]
+            plate = PlatePicture.missing(width, height)
+        return compose(plate, [one[2] for one in ranked])
 
     def _packet(
         self,
@@ -268,7 +289,10 @@ class StreamEncoder:
         changes: tuple[set[int], set[int]],
         others: Sequence[Sight],
     ) -> StreamPacket:
-        positions = tuple(range(len(writer.turn.tasks)))
+        turn = writer.turn
+        plated = tuple(position for position, task in enumerate(turn.tasks) if task not in turn.bare)
+        plate_id, starts = self._plates.plate_id if plated else 0, turn.lists or bool(changes[0])
+        timed = needs_time(plate_id, turn.tasks, plated)
         refs = [live.ref.seq for live in self._lives.values()]
         needs = min([frame.seq, *refs, *(move.ref.seq for move in writer.moves)])
         if writer.turn.lists:
@@ -282,14 +306,16 @@ class StreamEncoder:
             self._settings.model,
             frame.seq,
             self._start.incarnation,
-            self._plates.plate_id,
+            plate_id,
             min(needs, self._needs),
             writer.turn.tasks,
             base=None if writer.turn.lists else self._seq,
             cut=cut and writer.turn.lists,
-            plated=positions,
-            drift=self._plates.clock.drift(frame.seq, frame.capture_ns),
-            plates=tuple(dataclasses.replace(plate, members=positions) for plate in plates),
+            plated=plated,
+            drift=self._plates.clock.drift(frame.seq, frame.capture_ns) if plated else None,
+            capture_us=frame.capture_ns // 1000 if timed else None,
+            size=self._size if needs_size(plate_id, turn.tasks, plated, starts) else None,
+            plates=tuple(dataclasses.replace(plate, members=plated) for plate in plates if plated),
             started=tuple(sorted(index[task] for task in changes[0])),
             stopped=tuple(sorted(index[task] for task in changes[1])),
             gap=lost,
@@ -320,6 +346,12 @@ def uncovered(
     if boxes_mask([box.pixels], width, height, 0)[hidden].sum() > 0 or not still[place].all():
         return False
     return leaves_plate(plate_error(scene, box, hidden), sent_error, rules)
+
+
+def drives_off(live: Live, sights: Mapping[int, Sight], seq: int) -> bool:
+    """Whether an object that the plate shows is found beside its place there."""
+    sight = sights.get(live.key.track)
+    return sight is not None and live.on_plate and overlap(sight.box, live.at(seq)) < STAYS
 
 
 def _sighting(sight: Sight, index: Mapping[int, int], size: tuple[int, int] | None) -> Sighting:

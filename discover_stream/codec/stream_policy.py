@@ -69,7 +69,7 @@ class StreamRules:
     contrast: float = 0.25
     coarse: float = 112.0
     shown: float = 0.8
-    leaves: float = 1.2
+    leaves: float = 2.0
     grown: float = 1.6
     slack: float = 1.5
     likeness: float = 1.3
@@ -171,7 +171,9 @@ def decide_track(view: TrackView, rules: StreamRules) -> Verdict:
         return _born(view, rules)
     if view.atom_s is None:
         return _bare(view, rules)
-    return _pictured(view, rules) if view.visible >= rules.judged else Verdict(Act.GLIDE)
+    if view.visible >= rules.judged:
+        return _pictured(view, rules)
+    return Verdict(Act.MOVE if strays(view) else Act.GLIDE)
 
 
 def _bare(view: TrackView, rules: StreamRules) -> Verdict:
@@ -179,7 +181,12 @@ def _bare(view: TrackView, rules: StreamRules) -> Verdict:
     gone = view.visible >= rules.judged and leaves_plate(view.plate_error, view.sent_error, rules)
     if view.found and (gone or not content(view, rules)):
         return Verdict(Act.KEY, True, _need(view.plate_error, view, rules), Act.GLIDE)
-    return Verdict(Act.MOVE if view.found and view.off > max(4.0, 0.2 * view.size) else Act.GLIDE)
+    return Verdict(Act.MOVE if strays(view) else Act.GLIDE)
+
+
+def strays(view: TrackView) -> bool:
+    """Whether a track of which no picture can be looked at is somewhere else than it glides to."""
+    return view.found and view.off > max(4.0, 0.2 * view.size)
 
 
 def _born(view: TrackView, rules: StreamRules) -> Verdict:
@@ -201,7 +208,9 @@ def _pictured(view: TrackView, rules: StreamRules) -> Verdict:
     place = Act.MOVE
     if view.off <= slack(view, rules) or view.glide_error <= rules.likeness * view.error:
         place = Act.GLIDE
-    if view.found and outdated(view, rules) and view.atom_s >= rules.pause_s - 1e-9:
+    # What is grossly wrong does not wait: an object that comes near grows by half in the pause.
+    pause = rules.pause_s / (3 if view.error > GROSS * limit_of(view, rules) else 1)
+    if view.found and outdated(view, rules) and view.atom_s >= pause - 1e-9:
         return Verdict(Act.RENEW, True, _need(view.error, view, rules), place)
     return Verdict(place)
 
@@ -235,11 +244,20 @@ def outdated(view: TrackView, rules: StreamRules) -> bool:
     The critic decides where it can, as long as the error is not gross: an object has to keep its colour, too. Where
     there is none, or it does not know the object, the error decides.
     """
-    limit = max(rules.threshold, rules.worse * view.sent_error, rules.contrast * view.bare_error)
+    limit = limit_of(view, rules)
     if view.loss is not None:
         return not content(view, rules) or view.error > rules.gross * limit
     grown = view.growth >= rules.grown and view.error > rules.threshold / 2
     return view.error > limit or grown
+
+
+GROSS = 1.8
+"""Times the limit of an object's error from which its picture is grossly wrong."""
+
+
+def limit_of(view: TrackView, rules: StreamRules) -> float:
+    """The error from which an object's picture is sent anew."""
+    return max(rules.threshold, rules.worse * view.sent_error, rules.contrast * view.bare_error)
 
 
 def leaves_plate(error: float, sent_error: float, rules: StreamRules) -> bool:

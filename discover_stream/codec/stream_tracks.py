@@ -28,6 +28,9 @@ SURE = 3.0
 """Standard errors that a change of size has to have."""
 STEADY = 4
 """Steps of a speed by which it may be off: an eighth of a pixel a frame."""
+LEAST_SEEN = 0.35
+"""Share of an object that has to be uncovered to look for its picture, or to learn how it moves; else it is where the
+grounder found it."""
 STOOD = 1.5
 """Pixels that an object that stands still may seem to move."""
 
@@ -262,7 +265,8 @@ def judged(
     visible = _visible(hidden, place)
     fit = Fit(place, 0.0)
     glide_error = 0.0
-    if live.sprite is not None:
+    seen = visible >= LEAST_SEEN
+    if live.sprite is not None and (seen or found is None):
         fit = best_fit(scene, live.sprite, glide, found, hidden)
         glide_error = error(scene, live.sprite, glide, hidden)[0]
     height, width = scene.frame.shape[:2]
@@ -287,7 +291,7 @@ def judged(
         off=distance(glide, fit.box),
         size=size,
     )
-    if visible >= 0.35:
+    if seen:
         live.noted(seq, fit.box, time)
     return Judged(view, fit.box)
 

@@ -46,6 +46,7 @@ class Turn:
         taken_in: the plate is new, so it shows what is found for the first time.
         critic: who says what the task sees; None for nobody.
         learned: the codec to try for atoms beside AV1; None for AV1 alone.
+        bare: those of the tasks that have no plate: their tracks' pictures are coded without it.
     """
 
     seq: int
@@ -60,6 +61,7 @@ class Turn:
     taken_in: bool
     critic: Critic | None = None
     learned: Learned | None = None
+    bare: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +91,8 @@ class RecordWriter:
 
     def tracks(self, sights: Mapping[int, Sight], lives: dict[int, Live]) -> None:
         """All tracks: what was found of them, and what decoders have of them; the latter is brought up to date."""
-        places = {track: live.at(self.turn.seq) for track, live in lives.items()}
+        # What nobody finds and decoders do not draw hides nothing, wherever its box has glided to.
+        places = {track: live.at(self.turn.seq) for track, live in lives.items() if not live.hidden}
         places |= {track: sight.box for track, sight in sights.items()}
         measured: dict[int, Judged] = {}
         for track in sorted(lives.keys() | sights.keys()):
@@ -170,10 +173,11 @@ class RecordWriter:
         if not verdict.atom:
             self._key(one, box, None, lives)
             return 0
-        quantizer = self._quantizer(one, box)
-        picture = self._picture(box, quantizer)
+        plate = self._plate_under(one)
+        quantizer = self._quantizer(one, box, plate)
+        picture = self._picture(box, plate, quantizer)
         if verdict.act == Act.RENEW and live is not None and live.own is not None and resembles(one.judged.view):
-            refresh = self._picture(box, quantizer, live.own)
+            refresh = self._picture(box, plate, quantizer, live.own)
             assert one.judged.view.key_s is not None
             if refresh_pays(picture.bits, refresh.bits, one.judged.view.key_s, self.turn.rules):
                 live.sprite = refresh.sprite
@@ -191,17 +195,26 @@ class RecordWriter:
         self._key(one, box, picture, lives)
         return picture.bits
 
-    def _picture(self, box: QuarterBox, quantizer: int | None, key: Sprite | None = None) -> Picture:
+    def _picture(
+        self, box: QuarterBox, plate: PlatePicture | None, quantizer: int | None, key: Sprite | None = None
+    ) -> Picture:
         turn = self.turn
-        return picture_of(turn.scene, box, turn.plate, turn.rules, key=key, quantizer=quantizer, learned=turn.learned)
+        return picture_of(turn.scene, box, plate, turn.rules, key=key, quantizer=quantizer, learned=turn.learned)
 
-    def _quantizer(self, one: _Picked, box: QuarterBox) -> int | None:
+    def _plate_under(self, one: _Picked) -> PlatePicture | None:
+        """What a track's pictures are coded on: the plate, where all its tasks have it."""
+        tasks = {task for task, _ in one.sight.labels} if one.sight is not None else set()
+        if one.live is not None:
+            tasks |= set(one.live.tasks)
+        return None if tasks & self.turn.bare else self.turn.plate
+
+    def _quantizer(self, one: _Picked, box: QuarterBox, plate: PlatePicture | None) -> int | None:
         """The coarsest quantizer for which the critic is content, else the finest; None where it cannot tell."""
         if self._critique is None:
             return None
         rules, chosen = self.turn.rules, None
         for quantizer in tried(side_of(box), rules):
-            sprite = self._picture(box, quantizer).sprite
+            sprite = self._picture(box, plate, quantizer).sprite
             lost = self._critique.loss(one.track, self._layer(one.live, box, sprite))
             if lost is None:
                 break

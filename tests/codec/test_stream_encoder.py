@@ -12,7 +12,7 @@ from discover_stream.codec.stream_coding import parse_stream_packet, stream_pack
 from discover_stream.codec.stream_encoder import StreamEncoder, StreamSettings, StreamStart
 from discover_stream.codec.stream_packet import GapReason, StreamPacket, route_stream
 from discover_stream.codec.stream_pictures import StreamPictures
-from discover_stream.types import Frame, Image, InputError
+from discover_stream.types import Frame, Image, InputError, Provenance
 
 KEYS = {"cars": 11, "all": 22}
 SETTINGS = StreamSettings(b"abc", quality=6)
@@ -272,3 +272,70 @@ def test_what_left_the_plate_while_nobody_looked_leaves_no_ghost() -> None:
         shown.append(encoder.composite.image)
     assert error(shown[9], road(), parked) > 40
     assert error(shown[12], road(), parked) < 20
+
+
+def parked_and_driving(seq: int) -> Places:
+    return {1: (BLUE, 110, 60)} | ({2: (RED, 4 + 3.0 * seq, 14)} if seq else {})
+
+
+def test_a_task_without_plate_gets_what_moves_and_no_byte_of_what_stands_still() -> None:
+    encoder, packets = StreamEncoder(SETTINGS), []
+    for seq in range(14):
+        found = regions(parked_and_driving(seq))
+        packet = encoder.encode(frame(seq, parked_and_driving(seq)), {"cars": found, "all": found}, KEYS, {11})
+        packets.append(parse_stream_packet(stream_packet_bytes(packet)))
+    bare, plated = StreamPictures(), StreamPictures()
+    for seq, packet in enumerate(packets):
+        own = route_stream(packet, [11])
+        assert own.plate_id == 0
+        assert own.plates == ()
+        assert bare.take(own).absent == ()
+        assert plated.take(route_stream(packet, [22])).absent == ()
+        found = {region.track for region in bare.state.tasks[11].regions()}
+        assert found == set(parked_and_driving(seq))
+    seen, picture_of_all = bare.compose(), plated.compose()
+    car, parked = (slice(18, 34), slice(48, 82)), (slice(62, 82), slice(112, 146))
+    truth = picture(parked_and_driving(13))
+    assert np.abs(seen.image[car].astype(float) - truth[car]).mean() < 12
+    assert np.abs(picture_of_all.image[car].astype(float) - truth[car]).mean() < 12
+    assert (seen.image[parked] == 128).all()
+    assert np.abs(picture_of_all.image[parked].astype(float) - truth[parked]).mean() < 12
+    assert (seen.provenance[0] == Provenance.MISSING).all()
+    assert (picture_of_all.provenance != Provenance.MISSING).all()
+
+
+def test_a_camera_whose_tasks_all_want_no_plate_sends_none() -> None:
+    encoder, decoder = StreamEncoder(SETTINGS), StreamPictures()
+    for seq in range(8):
+        found = regions(one_car(seq))
+        packet = encoder.encode(frame(seq, one_car(seq)), {"cars": found}, {"cars": 11}, {11})
+        packet = parse_stream_packet(stream_packet_bytes(packet))
+        assert packet.plates == ()
+        assert decoder.take(packet).absent == ()
+        assert np.array_equal(decoder.compose().image, encoder.composite.image)
+
+
+def test_what_drives_off_the_plate_leaves_no_trace() -> None:
+    """A car that the first plate shows starts at once, a length a frame: where it is then is no background."""
+
+    def starts(seq: int) -> Places:
+        return {1: (RED, 4 + 34.0 * seq, 30)} if seq < 4 else {}
+
+    packets, _ = coded(starts, 14)
+    for seq, image in enumerate(decoded(packets)[6:], 6):
+        assert np.abs(image[26:60].astype(float) - picture({})[26:60]).max(axis=2).mean() < 12, seq
+
+
+def test_what_covers_an_object_has_to_be_there() -> None:
+    """A track that nobody finds any more, and that is not drawn, hides no other: that one is moved where it is found."""
+    encoder, decoder = StreamEncoder(SETTINGS), StreamPictures()
+    for seq in range(16):
+        places: Places = {1: (RED, 6 + 4.0 * seq, 30), 2: (BLUE, 10 + 4.0 * seq, 48)} if seq else {}
+        seen = places if seq < 9 else {1: places[1]}  # the blue one is gone at once
+        found = regions(seen)
+        packet = encoder.encode(frame(seq, seen), {"cars": found}, {"cars": 11})
+        decoder.take(parse_stream_packet(stream_packet_bytes(packet)))
+        if seq > 10:
+            (region,) = (region for region in decoder.state.tasks[11].regions() if region.track == 1)
+            assert region.box.iou(found[0].box) > 0.7, seq
+            assert error(decoder.compose().image, picture(seen), seen) < 12, seq
