@@ -118,6 +118,20 @@ def test_an_object_that_the_grounder_missed_but_that_is_there_stays() -> None:
     assert act(replace(SEEN, found=False, unseen_s=0.2))[0] == Act.GLIDE
 
 
+def test_what_is_covered_is_moved_to_where_it_is_found() -> None:
+    covered = replace(SEEN, visible=0.1, error=0.0, off=40.0)
+    assert act(covered) == (Act.MOVE, False)
+    assert act(replace(covered, found=False, unseen_s=0.1)) == (Act.GLIDE, False)
+    assert act(replace(covered, off=3.0)) == (Act.GLIDE, False)
+
+
+def test_what_is_grossly_wrong_does_not_wait() -> None:
+    just = replace(SEEN, atom_s=0.1, error=1.5 * RULES.threshold, bare_error=30.0)
+    assert act(just)[0] != Act.RENEW
+    assert act(replace(just, error=2.5 * RULES.threshold)) == (Act.RENEW, True)
+    assert act(replace(just, error=2.5 * RULES.threshold, atom_s=0.05))[0] != Act.RENEW
+
+
 def test_what_cannot_be_judged_glides() -> None:
     assert act(replace(SEEN, visible=0.1, error=90.0, off=9.0)) == (Act.GLIDE, False)
 
