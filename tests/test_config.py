@@ -61,7 +61,7 @@ def test_a_camera_alone_is_enough() -> None:
         ("cameras: [{name: A b, source: x}]", ["cameras.0.name", "A b"]),
         ("cameras: [{name: a, source: x}, {name: a, source: y}]", ["camera 'a' is listed twice"]),
         (CAMERA + "tasks: [vehicles, {task: pedestrians, delivers: regions}]", ["did you mean 'deliver'"]),
-        (CAMERA + "tasks: [{task: pedestrians, deliver: region}]", ["tasks.0.deliver", "'pixels' or 'regions'"]),
+        (CAMERA + "tasks: [{task: pedestrians, deliver: region}]", ["tasks.0.deliver", "'pixels', 'objects'"]),
         (CAMERA + "tasks: [{deliver: regions}]", ["'tasks.0.task' is missing"]),
         (CAMERA + "tasks: [7]", ["tasks.0"]),
         (CAMERA + "ground_every: 0", ["ground_every", "greater than or equal to 1"]),

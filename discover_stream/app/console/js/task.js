@@ -20,7 +20,7 @@ function describe(host, task, page) {
 
 function change(task) {
   ask(`How ${task.name} is delivered`, [
-    field("It is sent", h("select", { name: "deliver" }, [["pixels", "regions and pixels"], ["regions", "regions alone"]].map(([value, words]) => h("option", { value, selected: task.deliver === value }, words)))),
+    field("It is sent", h("select", { name: "deliver" }, [["pixels", "regions and pixels"], ["objects", "regions and what moves, without the plate"], ["regions", "regions alone"]].map(([value, words]) => h("option", { value, selected: task.deliver === value }, words)))),
     h("label.check", {}, h("input", { type: "checkbox", name: "tags", checked: task.tags }), "Packets name what is in the picture (tags)"),
   ], "Change", async (data) => {
     await api.changeTask(task.name, { deliver: data.get("deliver"), tags: data.get("tags") === "on" });

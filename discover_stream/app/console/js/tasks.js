@@ -25,7 +25,7 @@ function addTask(tasks) {
   const choose = (name) => hosts.forEach((host) => { host.hidden = host.dataset.kind !== name; });
   const radios = h("fieldset", {}, h("legend", {}, "Where its labels come from"), kinds.map(([name, words], index) => h("div", {}, h("label.check", {},
     h("input", { type: "radio", name: "kind", value: name, checked: index === 0, onchange: () => choose(name) }), words))));
-  const deliver = field("It is sent", h("select", { name: "deliver" }, h("option", { value: "pixels" }, "regions and pixels"), h("option", { value: "regions" }, "regions alone, which cost far less")));
+  const deliver = field("It is sent", h("select", { name: "deliver" }, h("option", { value: "pixels" }, "regions and pixels"), h("option", { value: "objects" }, "regions and what moves, without the plate"), h("option", { value: "regions" }, "regions alone, which cost far less")));
   ask("Add a task", [radios, hosts, deliver], "Add task", async (data) => {
     const kind = data.get("kind"), order = { deliver: data.get("deliver") };
     if (kind === "known") order.name = data.get("known");
