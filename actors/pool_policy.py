@@ -142,7 +142,8 @@ def _needed(rules: PoolRules, load: PoolLoad) -> tuple[int, Reason]:
     if work_s <= free_s:
         here = load.ready + load.starting
         return max(1, _whole(max(steady, min(here, steady + work_s / horizon_s)))), "keep up"
-    return max(1, _whole(max(steady, load.ready + load.starting) + (work_s - free_s) / useful_s)), "catch up"
+    wanted = max(steady, load.ready + load.starting) + (work_s - free_s) / useful_s
+    return max(1, _whole(min(wanted, max(steady, load.waiting)))), "catch up"  # one packet is work for one process
 
 
 def _allowed(rules: PoolRules) -> tuple[int, Reason]:

@@ -91,6 +91,7 @@ class _Worker:
     in_hand: dict[Any, _Task] = field(default_factory=dict)
     began_s: dict[Any, float] = field(default_factory=dict)
     ending: bool = False
+    is_warm: bool = False
 
     @property
     def has_room(self) -> bool:
@@ -201,7 +202,9 @@ class SubscriberPool:
                     break
                 else:
                     now_s = time.monotonic()
-                    self._service_s += _LEARNING * (now_s - began_s - self._service_s)
+                    if worker.is_warm:  # the first one loads what decodes
+                        self._service_s += _LEARNING * (now_s - began_s - self._service_s)
+                    worker.is_warm = True
                     for other in worker.began_s:  # the next one begins now
                         worker.began_s[other] = now_s
                     self._decoded += 1

@@ -53,6 +53,11 @@ def test_who_cannot_be_helped_in_time_does_not_start_the_whole_fleet() -> None:
     assert decide(replace(RULES, most=99), late, PoolMemory(1))[0].workers == 1
 
 
+def test_one_packet_is_work_for_one_process() -> None:
+    slow = load(waiting=1, oldest_s=9.0, service_s=60.0, starting=1)
+    assert decide(RULES, slow, PoolMemory(1))[0].workers == 1
+
+
 def test_processes_that_are_starting_count() -> None:
     behind = load(waiting=100, ready=1, starting=8)
     assert decide(replace(RULES, most=99), behind, PoolMemory(9))[0].workers == 9

@@ -25,8 +25,9 @@ ONLY_HERE = {"advertised.listeners"}
 
 
 def services() -> dict[str, dict[str, object]]:
+    """The brokers; the system beside them is in test_cluster.py."""
     found: dict[str, dict[str, object]] = yaml.safe_load(COMPOSE.read_text())["services"]
-    return found
+    return {name: service for name, service in found.items() if name.startswith("kafka")}
 
 
 def settings(name: str) -> dict[str, str]:
