@@ -22,8 +22,10 @@ import msgspec
 
 from actors.attempts import begin, blameless
 from actors.camera_coder import CameraCoder, RegionsByTask
+from actors.captured import Captured, Decoded, read_frame
 from actors.decisions import Care, grounding_due, to_be_buried
 from actors.registry import KnownTask, TaskTable
+from actors.steps import Steps
 from discover_stream.codec.any_packet import any_packet_bytes
 from discover_stream.codec.mode_policy import CoderSettings, ModeStatus
 from discover_stream.types import BitstreamError, Frame, Image, InputError, LabelSet, Mode
@@ -31,7 +33,7 @@ from topics.catalogue import ARCHIVE, DEAD, FRAMES, INDEX, PLATES
 from topics.failpoints import hit
 from topics.immutable import ImmutableTable
 from topics.log import Gap, Log, Reader, Record, Stage
-from topics.messages import CameraState, EncodeState, FrameMessage, GapMessage, dead_message, decode, decode_as, encode
+from topics.messages import CameraState, EncodeState, GapMessage, dead_message, decode, decode_as, encode
 from topics.plates import plate_messages
 from topics.time_index import IndexWriter, encoded, is_late, lost_before, told
 
@@ -44,19 +46,10 @@ AskGround = Callable[[list[Image], tuple[LabelSet, ...]], Callable[[], Sequence[
 """Starts grounding a batch of pictures, (H, W, 3) uint8 RGB each, and returns what waits for the answer."""
 
 
-@dataclass(frozen=True, slots=True)
-class Captured:
-    """A frame as ingest wrote it, and the frames a second that its source says it has; None where it does not."""
-
-    frame: Frame
-    fps: float | None = None
-
-
-Decoded = Captured | InputError | BitstreamError | None
-"""What a record turned out to hold: a frame, why it cannot be used, or None for anything else."""
-
 _POLL_S = 0.2
 _BATCHES_AHEAD = 2
+_LATELY = 0.1
+"""Weight of a frame in what frames lately are like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +65,15 @@ class CameraTally:
 @dataclass(frozen=True, slots=True)
 class EncodeReport:
     """What encoding has done since its process started: frames encoded, records buried, offsets lost to
-    retention before they were read, the mode of each camera's last frame, and how far each camera is."""
+    retention before they were read, the mode of each camera's last frame, how far each camera is, and by camera and
+    task how many regions its frames have lately."""
 
     frames: int = 0
     buried: int = 0
     lost: int = 0
     modes: tuple[tuple[str, ModeStatus], ...] = ()
     tallies: tuple[CameraTally, ...] = ()
+    regions: tuple[tuple[str, tuple[tuple[str, float], ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +132,11 @@ class Grounded:
 
 
 class EncodeStage:
-    """The run loop of one partition. `run` once; `stop` from any thread."""
+    """The run loop of one partition. `run` once; `stop` from any thread.
+
+    Attributes:
+        steps: measures what frames go through; whoever has another one sets it before `run`.
+    """
 
     def __init__(
         self,
@@ -154,6 +153,8 @@ class EncodeStage:
         self._log, self._partition, self._owner = log, partition, owner
         self._codec, self._ground, self._settings, self._critic = codec, ground, settings, critic
         self._learned = learned
+        self.steps = Steps()
+        self._found: dict[str, dict[str, float]] = {}
         self._stop = threading.Event()
         self._cameras: dict[str, CameraState] = {}
         self._coders: dict[str, CameraCoder] = {}
@@ -231,7 +232,7 @@ class EncodeStage:
         """Decode the pictures and ask for their regions."""
         for record in records:
             hit(stage.transactional_id, "after_read", record.offset)
-        frames = [read_frame(record) for record in records]
+        frames = [self._read(record) for record in records]
         labels = tuple(task.labels for task in tasks)
         due = [isinstance(found, Captured) and self._is_due(found.frame, labels) for found in frames]
         images = [f.frame.image for f, asked in zip(frames, due, strict=True) if asked and isinstance(f, Captured)]
@@ -241,6 +242,14 @@ class EncodeStage:
         for record in records:
             hit(stage.transactional_id, "after_ask", record.offset)
         return Batch(records, frames, due, tasks, answer)
+
+    def _read(self, record: Record) -> Decoded:
+        began_ns = time.time_ns()
+        found = read_frame(record)
+        if isinstance(found, Captured):
+            self.steps.done("queue", found.frame.camera, found.frame.seq, record.timestamp_ns)
+            self.steps.done("read", found.frame.camera, found.frame.seq, began_ns)
+        return found
 
     def _is_due(self, frame: Frame, labels: tuple[LabelSet, ...]) -> bool:
         """Whether a frame is grounded: every n-th is, and the first with other label sets."""
@@ -291,9 +300,14 @@ class EncodeStage:
         state = self._state_of(frame.camera)
         late = is_late(state, frame.seq)
         coder = self._coder(frame.camera, state)
+        began_ns = time.time_ns()
         found = batch.next_regions() if due else None
+        self._count_regions(frame.camera, found)
+        self.steps.done("ground", frame.camera, frame.seq, began_ns)
+        began_ns = time.time_ns()
         packet = coder.code(frame, batch.tasks, found, fps=captured.fps, again=late)
         data = any_packet_bytes(packet)
+        self.steps.done("encode", frame.camera, frame.seq, began_ns)
         plates = plate_messages(frame.camera, packet, frame.capture_ns)
         hit(stage.transactional_id, "after_process", record.offset)
         lost = lost_before(frame.camera, state, frame.seq, frame.capture_ns)
@@ -308,6 +322,7 @@ class EncodeStage:
                 frame.capture_ns,
                 lambda: self._log.bounds(ARCHIVE, self._partition).end,
             )
+        began_ns = time.time_ns()
         with stage.transaction() as transaction:
             for plate in plates:
                 assert self._plates is not None
@@ -320,6 +335,8 @@ class EncodeStage:
             transaction.commit_offset(FRAMES, self._partition, record.offset + 1)
             transaction.set_state(encode(EncodeState(cameras=cameras)))
             hit(stage.transactional_id, "after_send", record.offset)
+        self.steps.done("commit", frame.camera, frame.seq, began_ns)
+        self.steps.done("frame to packet", frame.camera, frame.seq, record.timestamp_ns)
         hit(stage.transactional_id, "after_commit", record.offset)
         self._cameras = cameras
         self._index.committed(entries)
@@ -333,7 +350,17 @@ class EncodeStage:
             frames=self.report.frames + 1,
             modes=tuple(self._modes.items()),
             tallies=tuple(self._tallies.values()),
+            regions=tuple((camera, tuple(found.items())) for camera, found in self._found.items()),
         )
+
+    def _count_regions(self, camera: str, found: RegionsByTask | None) -> None:
+        """Keep how many regions a frame of a camera has lately, by task."""
+        if found is not None:
+            before = self._found.get(camera, {})
+            self._found[camera] = {
+                task: before.get(task, float(len(regions))) * (1 - _LATELY) + len(regions) * _LATELY
+                for task, regions in found.items()
+            }
 
     def _state_of(self, camera: str) -> CameraState:
         """A camera's state; of the next incarnation where it is to be coded otherwise than before."""
@@ -356,19 +383,3 @@ class EncodeStage:
             transaction.send(DEAD, record.key, dead, partition=self._partition)
             transaction.commit_offset(FRAMES, self._partition, record.offset + 1)
         self.report = replace(self.report, buried=self.report.buried + 1)
-
-
-def read_frame(record: Record) -> Decoded:
-    """The frame in a record of the frames topic, None for other messages, or why it cannot be used."""
-    from discover_stream.video.jpeg import decode_jpeg
-
-    if record.value is None:
-        return None
-    try:
-        message = decode(record.value)
-        if not isinstance(message, FrameMessage):
-            return None
-        frame = Frame(message.camera, message.seq, message.capture_ns, decode_jpeg(message.jpeg))
-        return Captured(frame, message.fps or None)
-    except (InputError, BitstreamError) as error:
-        return error

@@ -24,6 +24,7 @@ from actors.frame_buffer import AHEAD, BufferRule, FrameBuffer, Portion, retry_d
 from actors.ingest_source import CameraReader, resumed
 from actors.log_view import TopicGone, check_topics
 from actors.progress import Outage
+from actors.steps import Steps
 from discover_stream.config import CameraConfig
 from discover_stream.video.picture_health import PictureState
 from topics.catalogue import FRAMES
@@ -65,8 +66,18 @@ class IngestReport:
 class IngestStage:
     """The run loop of one camera's ingest. `run` once; `stop` from any thread."""
 
-    def __init__(self, log: Log, camera: CameraConfig, partition: int, *, max_lag: int, owner: str) -> None:
+    def __init__(
+        self,
+        log: Log,
+        camera: CameraConfig,
+        partition: int,
+        *,
+        max_lag: int,
+        owner: str,
+        steps: Steps | None = None,
+    ) -> None:
         self._log, self._camera, self._partition = log, camera, partition
+        self._steps = steps or Steps()
         self._max_lag, self._owner = max_lag, owner
         self._encode_group = stage_group(transactional_id("encode", partition))
         self._policy = policy_of(camera.when_behind, is_live(camera.source))
@@ -230,6 +241,7 @@ class IngestStage:
         assert self._stage is not None
         name, seq = self._camera.name, self._state.next_seq if portion.frame is None else portion.frame.seq
         data = encode(self._end()) if portion.frame is None else portion.frame.data
+        began_ns = time.time_ns()
         with self._stage.transaction() as transaction:
             for hole in portion.holes:
                 gap = GapMessage(
@@ -244,6 +256,8 @@ class IngestStage:
             transaction.send(FRAMES, name, data, partition=self._partition)
             transaction.set_state(encode(state))
             hit(self._name, "after_send", seq)
+        if portion.frame is not None:
+            self._steps.done("ingest", name, seq, began_ns)
         hit(self._name, "after_commit", seq)
         self._count(portion, state)
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
@@ -20,7 +21,8 @@ from actors.encode import EncodeReport, EncodeSettings
 from actors.forward import ForwardReport
 from actors.ingest import IngestReport
 from actors.route import RouteReport
-from discover_stream.config import CameraConfig, EdgeConfig, GrounderConfig
+from actors.steps import Steps
+from discover_stream.config import CameraConfig, EdgeConfig, GrounderConfig, TracingConfig
 from discover_stream.config_decoding import DecodingConfig
 from discover_stream.decode_options import DecodeOptions
 from discover_stream.types import Image, LabelSet, Region, Task
@@ -44,12 +46,14 @@ StageReport = IngestReport | EncodeReport | RouteReport | ForwardReport
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a process says about itself: its id, which call of `run` it is in, and that one's figures."""
+    """What a process says about itself: its id, which call of `run` it is in, that one's figures, and what the steps
+    of the latest frames took; see `steps.Steps.latency_ms`."""
 
     pid: int
     run: int
     done: int
     stage: StageReport | None = None
+    latency_ms: Mapping[str, float] = field(default_factory=dict)
 
 
 class Loop(Protocol):
@@ -76,17 +80,22 @@ class RunLoopActor:
         self._pool: Sequence[Any] = ()
         self._loop: Loop | None = None
         self._stopping = False
+        self._steps = Steps()
 
     def _make(self) -> Loop:
         raise NotImplementedError
 
-    def run(self, pool: Sequence[Any] = (), settings: EncodeSettings | None = None) -> str:
+    def run(
+        self, pool: Sequence[Any] = (), settings: EncodeSettings | None = None, tracing: TracingConfig | None = None
+    ) -> str:
         """Run the stage; a new one each time, so that a call after an error restores what was committed.
 
         `pool` are handles of the actors it may ask. They come with the call since Ray does not promise to
         keep those that a constructor got for as long as it may start the actor again. `settings` are those of an
-        encoder now: they may have changed since its actor was made.
+        encoder now: they may have changed since its actor was made. `tracing` says whether frames are traced.
         """
+        self._steps.close()
+        self._steps = Steps(type(self).__name__.removesuffix("Actor").lower(), tracing)
         if settings is not None:
             self.configure(settings)
         self._runs += 1
@@ -121,7 +130,7 @@ class RunLoopActor:
             if stage is not None
             else 0
         )
-        return Report(os.getpid(), self._runs, done, stage)
+        return Report(os.getpid(), self._runs, done, stage, self._steps.latency_ms())
 
     @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
     def stop(self) -> None:
@@ -151,7 +160,9 @@ class IngestActor(RunLoopActor):
         from actors.ingest import IngestStage
 
         owner = self._owner(f"ingest of {self._camera.name}")
-        return IngestStage(self._log(), self._camera, self._partition, max_lag=self._max_lag, owner=owner)
+        return IngestStage(
+            self._log(), self._camera, self._partition, max_lag=self._max_lag, owner=owner, steps=self._steps
+        )
 
 
 class EncodeActor(RunLoopActor):
@@ -194,6 +205,7 @@ class EncodeActor(RunLoopActor):
             self._log(), self._partition, self._codec, ask, self._settings, owner,
             critic=self._critic, learned=learned,
         )  # fmt: skip
+        self._stage.steps = self._steps
         return self._stage
 
 
@@ -207,7 +219,7 @@ class RouteActor(RunLoopActor):
     def _make(self) -> Loop:
         from actors.route import RouteStage
 
-        return RouteStage(self._log(), self._partition, self._owner("route"))
+        return RouteStage(self._log(), self._partition, self._owner("route"), self._steps)
 
 
 class ForwardActor(RunLoopActor):
@@ -289,8 +301,9 @@ class GroundActor:
 class DecodeActor:
     """One process of the decode pool."""
 
-    def __init__(self, threads: int, decoding: DecodingConfig) -> None:
+    def __init__(self, threads: int, decoding: DecodingConfig, tracing: TracingConfig | None = None) -> None:
         self._threads, self._decoding = threads, decoding
+        self._steps = Steps("decoder", tracing)
         self._decoder: JobDecoder | None = None
         self._done = 0
 
@@ -304,13 +317,16 @@ class DecodeActor:
 
             torch.set_num_threads(self._threads)
             self._decoder = JobDecoder(LazyDecoder(decoding=self._decoding).get)
+        began_ns = time.time_ns()
         found = [frame for frames in self._decoder.decode_many(jobs, options) for frame in frames]
+        for frame in found:
+            self._steps.done("picture", frame.camera, frame.seq, began_ns, shared_by=len(found))
         self._done += len(found)
         return found
 
     def report(self) -> Report:
         """The figures of this process."""
-        return Report(os.getpid(), 1, self._done)
+        return Report(os.getpid(), 1, self._done, None, self._steps.latency_ms())
 
 
 def asker(grounders: Sequence[Any], first: int) -> AskGround:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from actors.attempts import begin, blameless
 from actors.decisions import Care, to_be_buried
 from actors.registry import TaskTable
+from actors.steps import Steps
 from discover_stream.codec.any_packet import (
     AnyPacket,
     PlateClocks,
@@ -137,8 +138,8 @@ class Routed:
 class RouteStage:
     """The run loop of one partition. `run` once; `stop` from any thread."""
 
-    def __init__(self, log: Log, partition: int, owner: str) -> None:
-        self._log, self._partition, self._owner = log, partition, owner
+    def __init__(self, log: Log, partition: int, owner: str, steps: Steps | None = None) -> None:
+        self._log, self._partition, self._owner, self._steps = log, partition, owner, steps or Steps()
         self._stop = threading.Event()
         self._names: Mapping[int, str] = {}
         self._delivered: dict[int, Delivery] = {}  # also of tasks that are off by now, and have packets to be routed
@@ -195,6 +196,7 @@ class RouteStage:
 
     def _work(self, stage: Stage, record: Record, tasks: TaskTable) -> Routed:
         hit(stage.transactional_id, "after_read", record.offset)
+        began_ns = time.time_ns()
         try:
             packet = parse_any(record.value or b"", camera=record.key or "?")
             if any(key not in self._names for key in packet.tasks):
@@ -205,12 +207,13 @@ class RouteStage:
             parts = tuple(split(packet, self._names, self._bare[camera]))
         except BitstreamError as error:
             return Routed(record, problem=str(error))
+        self._steps.done("route", camera, packet.seq, began_ns)
         hit(stage.transactional_id, "after_process", record.offset)
         return Routed(record, packet, parts)
 
     def _commit(self, stage: Stage, done: Sequence[Routed]) -> None:
         """Send what became of records that follow each other, and commit that they are done."""
-        last = done[-1].record.offset
+        last, began_ns = done[-1].record.offset, time.time_ns()
         with stage.transaction() as transaction:
             for routed in done:
                 record = routed.record
@@ -224,6 +227,7 @@ class RouteStage:
         hit(stage.transactional_id, "after_commit", last)
         for routed in done:
             if routed.packet is not None:
+                self._steps.done("deliver", routed.record.key or "?", routed.packet.seq, began_ns, shared_by=len(done))
                 self._count(routed.record.key or "?", routed.packet, routed.parts)
         buried = sum(bool(routed.problem) for routed in done)
         self.report = replace(

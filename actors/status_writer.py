@@ -39,20 +39,23 @@ _SHORTEST_S = 0.2
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What stages had done at a time of the monotonic clock: frames encoded by camera, and what each task was sent
-    of each camera."""
+    """What stages had done at a time of the monotonic clock: frames encoded by camera, what each task was sent of each
+    camera, and how many regions a camera's frames have lately."""
 
     at_s: float
     encoded: Mapping[str, CameraTally] = field(default_factory=dict)
     sent: Mapping[tuple[str, str], Tally] = field(default_factory=dict)
+    regions: Mapping[str, tuple[tuple[str, float], ...]] = field(default_factory=dict)
 
 
 def looked(at_s: float, reports: Iterable[object]) -> Look:
     """The sum of what all processes of stages report."""
     encoded: dict[str, CameraTally] = {}
     sent: dict[tuple[str, str], Tally] = {}
+    regions: dict[str, tuple[tuple[str, float], ...]] = {}
     for report in reports:
         if isinstance(report, EncodeReport):
+            regions.update(report.regions)
             for tally in report.tallies:
                 known = encoded.get(tally.camera)
                 encoded[tally.camera] = tally if known is None else joined(known, tally)
@@ -60,7 +63,7 @@ def looked(at_s: float, reports: Iterable[object]) -> Look:
             for part in report.tallies:
                 before = sent.get((part.task, part.camera))
                 sent[part.task, part.camera] = part if before is None else before.joined(part)
-    return Look(at_s, encoded, sent)
+    return Look(at_s, encoded, sent, regions)
 
 
 def joined(one: CameraTally, other: CameraTally) -> CameraTally:
@@ -95,7 +98,11 @@ def kbps_of(camera: str, before: Look, now: Look) -> dict[str, float]:
 
 
 def camera_status(
-    camera: CameraProgress, ingest: IngestReport | None, looks: tuple[Look, Look], partition_lag: int, at_ns: int
+    camera: CameraProgress,
+    ingest: IngestReport | None,
+    looks: tuple[Look, Look],
+    partition_lag: int,
+    at_ns: int,
 ) -> CameraStatus:
     """What is written about a camera. Until a frame of it was encoded, all that waits in its partition is its lag."""
     before, now = looks
@@ -122,6 +129,7 @@ def camera_status(
         mode_reason=camera.mode_reason,
         problem=camera.problem,
         kbps={task: round(rate, 2) for task, rate in kbps_of(camera.name, before, now).items()},
+        regions={task: round(count, 2) for task, count in now.regions.get(camera.name, ())},
     )
 
 
@@ -140,6 +148,7 @@ def stage_status(item: Watched, lag: int, at_ns: int) -> StageStatus:
         deaths=item.died,
         in_a_row=item.deaths,
         last_death_ns=item.last_death_ns,
+        latency_ms={} if item.latest is None else dict(item.latest.latency_ms),
     )
 
 

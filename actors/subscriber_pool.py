@@ -26,6 +26,7 @@ from actors.stream_jobs import Job, LiveJobs
 from discover_stream.config_decoding import DecodingConfig
 from discover_stream.decode_options import DecodeOptions
 from discover_stream.types import DiscoverError, Profile
+from topics.fleet_messages import PoolStatus
 
 if TYPE_CHECKING:
     from discover_stream.decoded import DecodedFrame
@@ -58,7 +59,8 @@ class WorkerOptions:
 @dataclass(frozen=True, slots=True)
 class PoolFigures:
     """What a pool has done, and is doing: processes `wanted`, `ready` and `starting`, packets `waiting`, pictures
-    `decoded`, processes started while there was none (`cold_starts`) and in all, deaths, seconds a picture takes."""
+    `decoded`, processes started while there was none (`cold_starts`) and in all, deaths, seconds a picture takes, and
+    the invention score of pictures lately, None where nobody looked."""
 
     wanted: int = 0
     ready: int = 0
@@ -69,6 +71,21 @@ class PoolFigures:
     starts: int = 0
     deaths: int = 0
     service_s: float = 0.0
+    invention: float | None = None
+
+    def status(self, name: str, at_ns: int) -> PoolStatus:
+        """The same as a record of a log's status; `at_ns` is now."""
+        return PoolStatus(
+            pool=name,
+            at_ns=at_ns,
+            wanted=self.wanted,
+            running=self.ready,
+            waiting=self.waiting,
+            starts=self.starts,
+            cold_starts=self.cold_starts,
+            decode_ms=round(1000 * self.service_s, 1) if self.decoded else 0.0,
+            invention=self.invention,
+        )
 
 
 @dataclass(eq=False)
@@ -121,6 +138,7 @@ class SubscriberPool:
         self._memory, self._figures = PoolMemory(), PoolFigures()
         self._service_s, self._decoded, self._deaths = _FIRST_GUESS_S, 0, 0
         self._starts = self._cold_starts = 0
+        self._invention: float | None = None
         self._decided_s = float("-inf")
         self._failure: BaseException | None = None
         self._stop = threading.Event()
@@ -208,6 +226,9 @@ class SubscriberPool:
                     for other in worker.began_s:  # the next one begins now
                         worker.began_s[other] = now_s
                     self._decoded += 1
+                    if frame.invention is not None:
+                        before = frame.invention if self._invention is None else self._invention
+                        self._invention = before + _LEARNING * (frame.invention - before)
                     task.result.set_result(frame)
             if worker.ending and not worker.in_hand and worker in self._workers:
                 self._end(worker)
@@ -273,7 +294,7 @@ class SubscriberPool:
             worker.ending = True
         self._figures = PoolFigures(
             decision.workers, load.ready, starting, load.waiting, self._decoded, self._cold_starts, self._starts,
-            self._deaths, self._service_s,
+            self._deaths, self._service_s, self._invention,
         )  # fmt: skip
         if self._observe is not None:
             self._observe(load, decision)

@@ -86,8 +86,8 @@ class Supervisor:
 
     def _begin(self, item: Watched) -> Any:
         if item.kind == "encode":
-            return item.handle.run.remote(self._grounders, item.encoding)
-        return item.handle.run.remote()
+            return item.handle.run.remote(self._grounders, item.encoding, self._config.tracing)
+        return item.handle.run.remote((), None, self._config.tracing)
 
     def remember(self, stages: Iterable[StageStatus]) -> None:
         """Take over what an earlier run of the system wrote about deaths."""

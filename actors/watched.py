@@ -86,6 +86,11 @@ class Watched:
         """Records finished, over all processes that this one has been."""
         return sum(report.done for report in list(self.reports.values()))
 
+    @property
+    def latest(self) -> Report | None:
+        """What the process that there is now said last."""
+        return next(reversed(list(self.reports.values())), None)
+
     def keep(self, report: Report) -> None:
         """Take in what the process says now. Runs before that did nothing are forgotten: while a log is away
         there is one every few seconds."""

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,8 +19,13 @@ from actors.pool_policy import Decision, PoolLoad, PoolRules
 from discover_stream.config import Config
 from discover_stream.decode_options import DecodeOptions
 from discover_stream.sdk import Gap, Subscription, TaskFrame
+from topics import open_log
+from topics.catalogue import STATUS
+from topics.log import LogError
+from topics.messages import encode
 
 if TYPE_CHECKING:
+    from actors.subscriber_pool import SubscriberPool
     from discover_stream.decoded import DecodedFrame
 
 Start = Callable[[TaskFrame], "Future[DecodedFrame]"]
@@ -24,6 +33,7 @@ Start = Callable[[TaskFrame], "Future[DecodedFrame]"]
 _EACH = 4
 """Packets that are read ahead for each process that there may be."""
 _POLL_S = 0.05
+_REPORT_S = 2.0
 COLD_START_S = 4.0
 """What a decoding process takes from nothing to its first picture, about, on one of two busy cores."""
 
@@ -100,20 +110,43 @@ def starting(config: Config, options: DecodeOptions, wanted: bool) -> Iterator[t
     workers = WorkerOptions(config.threads.decode, taken.cpus, taken.gpus, taken.custom, config.decoding)
     connect_ray(config.ray)
     try:
-        with SubscriberPool(rules, workers, on_decision=Teller()) as pool:
+        with SubscriberPool(rules, workers, on_decision=tell_changes()) as pool, reporting(config.log.url, pool):
             yield lambda frame: pool.start(frame, options), _EACH * pools.most
     finally:
         stop_ray()
 
 
-class Teller:
+def tell_changes() -> Callable[[PoolLoad, Decision], None]:
     """Says on the error output when the number of processes changes, and why."""
+    workers = 0
 
-    def __init__(self) -> None:
-        self._workers = 0
+    def tell(load: PoolLoad, decision: Decision) -> None:
+        nonlocal workers
+        if decision.workers != workers:
+            workers = decision.workers
+            typer.echo(f"decoders: {workers} ({decision.reason}; {load.waiting} packets wait)", err=True)
 
-    def __call__(self, load: PoolLoad, decision: Decision) -> None:
-        """Takes in a decision."""
-        if decision.workers != self._workers:
-            self._workers = decision.workers
-            typer.echo(f"decoders: {decision.workers} ({decision.reason}; {load.waiting} packets wait)", err=True)
+    return tell
+
+
+@contextmanager
+def reporting(url: str, pool: SubscriberPool) -> Iterator[None]:
+    """Has the log's status tell of a pool for as long as the block lasts; a log that is away is not waited for."""
+    name, stop = f"subscriber-{socket.gethostname()}-{os.getpid()}", threading.Event()
+
+    def report() -> None:
+        while True:
+            ended = stop.wait(_REPORT_S)
+            message = None if ended else encode(pool.figures.status(name, time.time_ns()))
+            with suppress(LogError), open_log(url) as log:
+                log.append(STATUS, f"pool/{name}", message)
+            if ended:
+                return
+
+    thread = threading.Thread(target=report, name="pool status", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()

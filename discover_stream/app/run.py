@@ -7,7 +7,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -16,6 +16,7 @@ import typer
 
 from actors.progress import Progress, TaskProgress
 from actors.system import System
+from discover_stream.app.events import Format, teller
 from discover_stream.config import Config, load_config
 from discover_stream.config_edge import Role
 from discover_stream.types import InputError
@@ -25,7 +26,14 @@ _LOOK_EVERY_S = 0.3
 
 
 def run_system(
-    path: Path | None, *, until_idle: bool, every_s: float, as_json: bool, http: str | None = None, role: Role = "all"
+    path: Path | None,
+    *,
+    until_idle: bool,
+    every_s: float,
+    as_json: bool,
+    http: str | None = None,
+    role: Role = "all",
+    log_format: Format = "text",
 ) -> None:
     """Run the system of a configuration; Ctrl-C and SIGTERM stop it cleanly. `http` is where a gateway listens.
 
@@ -34,19 +42,32 @@ def run_system(
     system, and at the end when it was away.
     """
     config = load_config(path)
-    system = System(config, role=role, on_event=lambda line: typer.echo(line, err=as_json))
-    typer.echo(
+    tell = teller(log_format, as_json=as_json)
+    system = System(config, role=role, on_event=tell)
+    tell(
         f"log {config.log.path or config.log.url}; cameras {', '.join(c.name for c in config.cameras)}; "
-        f"tasks {', '.join(task.task for task in config.tasks)}",
-        err=as_json,
+        f"tasks {', '.join(task.task for task in config.tasks)}"
     )
-    with system:
+    with system, _metrics(config, tell):
         with asked_to_stop() as asked, _gateway(config, http, as_json=as_json):
             follow(system, asked, until_idle=until_idle, every_s=every_s, as_json=as_json)
         progress = system.progress()
-        typer.echo("stopping", err=as_json)
+        tell("stopping")
     show(progress, as_json)
     complain(progress)
+
+
+@contextmanager
+def _metrics(config: Config, tell: Callable[[str], None]) -> Iterator[None]:
+    """Figures for Prometheus for as long as the block lasts, where they are wanted."""
+    if config.metrics.port is None:
+        yield
+        return
+    from actors.metrics import MetricsServer
+
+    with MetricsServer(config.log.url, config.metrics) as server:
+        tell(f"metrics: http://{config.metrics.host}:{server.port}/metrics")
+        yield
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from discover_stream.app.events import Format
 from discover_stream.types import Profile
 
 _Config = Annotated[
@@ -39,11 +40,20 @@ def run(
         str | None,
         typer.Option("--http", metavar="HOST:PORT", help="Also serve console and HTTP API, such as 127.0.0.1:8000."),
     ] = None,
+    log_format: Annotated[Format, typer.Option(help="Events as text, or as JSON on the error output.")] = "text",
 ) -> None:
     """Run the cameras of a configuration until Ctrl-C: ingest, ground, encode, archive, route."""
     from discover_stream.app.run import run_system
 
-    run_system(config, until_idle=until_idle, every_s=every, as_json=as_json, http=http, role=role.value)
+    run_system(
+        config,
+        until_idle=until_idle,
+        every_s=every,
+        as_json=as_json,
+        http=http,
+        role=role.value,
+        log_format=log_format,
+    )
 
 
 def subscribe(  # noqa: PLR0913 (options of a command)

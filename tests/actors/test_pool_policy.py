@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,8 @@ from hypothesis import strategies as st
 from actors.pool_policy import Decision, PoolLoad, PoolMemory, PoolRules, decide
 
 RULES = PoolRules(most=8, deadline_s=2.0, cold_start_s=1.0, idle_s=10.0, down_s=5.0)
+
+RECORDED = Path(__file__).with_name("recorded_pool.jsonl")
 
 
 def load(at_s: float = 0.0, **changes: float) -> PoolLoad:
@@ -178,3 +182,17 @@ def test_a_load_that_swings_does_not_make_it_flap() -> None:
     counts, _ = simulated(RULES, trace, 0.1)
     settled = counts[40:]
     assert sum(before != after for before, after in itertools.pairwise(settled)) <= 2
+
+
+def test_decisions_of_a_real_pool_are_the_same_today() -> None:
+    """Recorded by `python -m benchmarks.pools --record`: what it measured, and what was decided then."""
+    first, *lines = map(json.loads, RECORDED.read_text().splitlines())
+    rules, memory = PoolRules(**first["rules"]), PoolMemory()
+    assert len(lines) > 50
+    for line in lines:
+        decision, memory = decide(rules, PoolLoad(**line["load"]), memory)
+        assert decision == Decision(**line["decision"]), line
+    reached = [line["decision"]["workers"] for line in lines]
+    assert reached[0] == 0
+    assert max(reached) >= 2
+    assert reached[-1] == 0
