@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -145,13 +145,24 @@ def imported(folders: Sequence[str]) -> set[str]:
     for path in (file for folder in folders for file in (ROOT / folder).rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
-                names |= {alias.name.split(".")[0] for alias in node.names}
+                names |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names.add(node.module.split(".")[0])
+                names.add(node.module)
     own = {*PACKAGES, "benchmarks", "deploy", *(path.stem for path in (ROOT / "tests").rglob("*.py"))}
     known = metadata.packages_distributions()
-    foreign = names - own - sys.stdlib_module_names
-    return {canonicalize_name(known.get(name, [name])[0]) for name in foreign}
+    foreign = {name for name in names if name.split(".")[0] not in own | sys.stdlib_module_names}
+    return {canonicalize_name(distribution_of(name, known)) for name in foreign}
+
+
+def distribution_of(module: str, known: Mapping[str, list[str]]) -> str:
+    """What brings a module: by its first name, and where several share that one, by who has the file."""
+    first = module.split(".", maxsplit=1)[0]
+    among = sorted(set(known.get(first, [first])))
+    path = module.replace(".", "/")
+    for name in among if len(among) > 1 else ():
+        if any(file.as_posix() in (f"{path}.py", f"{path}/__init__.py") for file in metadata.files(name) or ()):
+            return name
+    return among[0]
 
 
 def test_code_imports_what_is_declared_and_nothing_else() -> None:
