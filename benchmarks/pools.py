@@ -5,7 +5,8 @@
 A log of two simulated cameras is made first, one in each mode. Then:
 
 cold   a viewer asks while Ray Serve runs and no process that decodes exists: seconds to the first picture, `turns`
-       times, and before each it is observed that there is no replica and no process of one.
+       times, with the processor time that all processes took together; before each it is observed that there is no
+       replica and no process of one.
 warm   the same with a replica that is there.
 trace  viewers of replays come and go as the trace says, and packets of a subscription likewise; the numbers of replicas
        and of subscriber processes are observed every half second, 0 at both ends.
@@ -50,6 +51,7 @@ cameras:
 - {{name: still, source: "sim://road?seed=2&width=640&height=352&fps=5&seconds=2", mode: still}}
 """
 IDLE_S = 3.0
+"""How long decoders are kept here."""
 TRACE = Path(__file__).with_name("pool_trace.json")
 
 
@@ -78,6 +80,17 @@ def decoding_processes() -> int:
             name = " ".join(process.cmdline())
             count += "ServeReplica" in name or "DecodeActor" in name
     return count
+
+
+def processor_s() -> float:
+    """Processor time of this process and of all that it started and that exist."""
+    mine = psutil.Process()
+    total = 0.0
+    for process in (mine, *mine.children(recursive=True)):
+        with suppress(psutil.Error):
+            times = process.cpu_times()
+            total += times.user + times.system
+    return total
 
 
 def first_picture_s(pool: ReplayPool, url: str, camera: str) -> float:
@@ -117,16 +130,21 @@ def none_left(pool: ReplayPool) -> bool:
 def measure(pool: ReplayPool, url: str, turns: int) -> None:
     """Print first pictures, cold and warm, of both modes."""
     for camera in ("stream", "still"):
-        cold, warm, ends = [], [], []
+        waited: dict[str, list[float]] = {"cold": [], "warm": []}
+        busy: dict[str, list[float]] = {"cold": [], "warm": []}
+        ends = []
         for _ in range(turns):
             ends.append(until(lambda: none_left(pool), 180, "no replica"))
-            cold.append(first_picture_s(pool, url, camera))
-            warm.append(first_picture_s(pool, url, camera))
-        for what, found in (("cold", cold), ("warm", warm)):
+            for what, found in waited.items():
+                before_s = processor_s()
+                found.append(first_picture_s(pool, url, camera))
+                busy[what].append(processor_s() - before_s)
+        for what, found in waited.items():
             found.sort()
             print(
                 f"{camera} mode, {what}: first picture after {statistics.median(found):.2f} s "
-                f"(median of {turns}; {found[0]:.2f} to {found[-1]:.2f}); load {os.getloadavg()[0]:.1f}",
+                f"(median of {turns}; {found[0]:.2f} to {found[-1]:.2f}); all processes worked "
+                f"{statistics.median(busy[what]):.2f} s for it; load {os.getloadavg()[0]:.1f}",
                 flush=True,
             )
         print(
