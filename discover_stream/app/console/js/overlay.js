@@ -9,6 +9,7 @@ export class Overlay {
     this.video = video;
     this.signal = signal;
     this.replay = null;
+    this.time = null;
     this.wanted = { provenance: false, regions: false };
     this.cars = new Map();
     this.frame = null;
@@ -19,6 +20,7 @@ export class Overlay {
     this.replay = replay;
     this.cars.clear();
     this.frame = null;
+    this.time = null;
   }
 
   // The sidecar of the segment that is on the screen; fetched when the video is there, so it decodes nothing of its own.
@@ -36,7 +38,7 @@ export class Overlay {
   }
 
   at(time) {
-    const numbers = this.replay?.live ? [...this.cars.keys()] : [Math.floor(time / this.replay.segment_s + 1e-6)];
+    const numbers = this.replay?.live ? [...this.cars.keys()] : [Math.floor((time + 0.02) / this.replay.segment_s)];
     let best = null;
     for (const number of numbers) {
       for (const frame of this.cars.get(number)?.frames ?? []) {
@@ -47,9 +49,9 @@ export class Overlay {
   }
 
   draw() {
-    if (!this.replay || this.video.readyState < 2) return;
-    const time = this.video.currentTime;
-    if (!this.replay.live) this.side(Math.min(this.replay.segments - 1, Math.floor(time / this.replay.segment_s + 1e-6)));
+    if (!this.replay || this.time === null || this.video.readyState < 2) return;
+    const time = this.time;
+    if (!this.replay.live) this.side(Math.min(this.replay.segments - 1, Math.floor((time + 0.02) / this.replay.segment_s)));
     const frame = this.at(time);
     const { canvas, replay } = this, width = replay.width, height = replay.height, context = canvas.getContext("2d");
     if (canvas.width !== width) canvas.width = width;

@@ -21,10 +21,10 @@ class Pane {
     this.replay = null;
     this.hls = null;
     this.failed = false;
-    this.video.addEventListener("seeked", () => this.overlay.draw());
-    const next = () => { if (signal.aborted) return; this.overlay.draw(); this.video.requestVideoFrameCallback(next); };
-    this.video.requestVideoFrameCallback?.(next);
-    this.video.addEventListener("timeupdate", () => this.overlay.draw());
+    // The time of the picture on the screen, exactly; the clock of the video may already stand in the next one.
+    const next = (_, picture) => { if (signal.aborted) return; this.overlay.time = picture.mediaTime; this.overlay.draw(); this.video.requestVideoFrameCallback(next); };
+    if (this.video.requestVideoFrameCallback) this.video.requestVideoFrameCallback(next);
+    else this.video.addEventListener("timeupdate", () => { this.overlay.time = this.video.currentTime; this.overlay.draw(); });
   }
 
   say(words) {
@@ -59,6 +59,10 @@ class Pane {
         fragLoadPolicy: { default: { maxTimeToFirstByteMs: 180000, maxLoadTimeMs: 240000, timeoutRetry: { maxNumRetry: 2, retryDelayMs: 500, maxRetryDelayMs: 4000 }, errorRetry: { maxNumRetry: 4, retryDelayMs: 1000, maxRetryDelayMs: 8000 } } },
         xhrSetup: (request) => { if (token.get()) request.setRequestHeader("Authorization", `Bearer ${token.get()}`); } });
       this.hls.on(Hls.Events.ERROR, (_, data) => { if (data.fatal) this.fail(`It cannot be played: ${data.response?.text || data.error?.message || data.details}`); });
+      this.hls.on(Hls.Events.FRAG_CHANGED, (_, { frag }) => {
+        const number = frag.relurl?.match(/(\d+)\.m4s/)?.[1];
+        if (this.replay?.live && number) this.overlay.side(Number(number));
+      });
       this.hls.loadSource(this.replay.playlist);
       this.hls.attachMedia(this.video);
     } else {

@@ -47,14 +47,12 @@ function addTask(tasks) {
 }
 
 export async function tasksPage(main, page) {
-  let tasks = [];
   const body = h("tbody"), head = ["Task", "Description", "Labels", "Is sent", "Last ten minutes", "kbit/s", ""];
   fill(main,
-    h("div.head", {}, h("h1", {}, "Tasks"), h("span.space"), page.me.mayOperate ? h("button.main", { type: "button", id: "add-task", onclick: () => addTask(tasks) }, "+ Add task") : null),
+    h("div.head", {}, h("h1", {}, "Tasks"), h("span.space"), page.me.mayOperate ? h("button.main", { type: "button", id: "add-task", onclick: async () => addTask(await api.tasks(page.signal)) }, "+ Add task") : null),
     h("div.card", {}, h("table", {}, h("thead", {}, h("tr", {}, head.map((words) => h(words === "kbit/s" || words === "Labels" ? "th.num" : "th", {}, words)))), body)));
   await repeat(3000, async () => {
-    const [found, substreams, history] = await Promise.all([api.tasks(page.signal), api.substreams({}, page.signal), api.history({ seconds: 600 }, page.signal)]);
-    tasks = found;
+    const [tasks, substreams, history] = await Promise.all([api.tasks(page.signal), api.substreams({}, page.signal), api.history({ seconds: 600 }, page.signal)]);
     const row = (task) => {
       const now = substreams.filter((each) => each.task === task.name).reduce((sum, each) => sum + each.kbps, 0);
       const lines = history.series.filter((each) => each.task === task.name).map((each) => each.kbps);
