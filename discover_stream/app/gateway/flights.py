@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
-from discover_stream.app.gateway.making import Cancelled, Made
+from discover_stream.app.gateway.making import Made
 from discover_stream.types import DiscoverError
 
 Key = tuple[str, int]
@@ -137,6 +137,12 @@ class Flights:
         """Segments of a replay that are in the making."""
         return sorted(number for found, number in self._flights if found == replay)
 
+    def forget(self, replay: str) -> None:
+        """Keep nothing of a replay, also not what is being made of it now: those who wait for it are told so."""
+        for key in [key for key in self._flights if key[0] == replay]:
+            self._flights.pop(key).leave.set()
+        self.cache.drop(lambda other: other == replay)
+
     def stop(self) -> None:
         """Let everything that is in the making end."""
         for flight in self._flights.values():
@@ -152,12 +158,13 @@ class Flights:
         return flight
 
     def _landed(self, key: Key, flight: _Flight, done: asyncio.Future[Made]) -> None:
-        if self._flights.get(key) is flight:
+        current = self._flights.get(key) is flight
+        if current:
             del self._flights[key]
-        if done.cancelled() or isinstance(done.exception(), Cancelled):
+        if done.cancelled() or done.exception() is not None:
             return
-        if done.exception() is None:
-            made = done.result()
-            self.made += 1
-            self.decoded += made.decoded
+        made = done.result()
+        self.made += 1
+        self.decoded += made.decoded
+        if current:  # else it was left, or forgotten, meanwhile
             self.cache.put(key, made)

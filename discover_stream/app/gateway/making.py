@@ -80,7 +80,7 @@ class Made:
 
 
 class Cancelled(DiscoverError):
-    """Everybody who waited has left."""
+    """Everybody who waited has left, or the replay was forgotten."""
 
 
 class Maker:
@@ -151,7 +151,7 @@ class Maker:
             try:
                 for item in items:
                     if leave.is_set():
-                        raise Cancelled("everybody left")
+                        raise Cancelled("this segment is not made any further; make the replay again")
                     text = cards.get(item.packet.seq)
                     if text is not None:
                         yield Picture(item.packet.seq, item.capture_ns, None, text)

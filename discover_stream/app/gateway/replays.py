@@ -7,7 +7,7 @@ import hashlib
 import json
 import threading
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,7 +33,8 @@ _LIVE_BEGINS = 3
 
 @dataclass(eq=False)
 class Replay:
-    """One replay. Everything but the counters stays as it was made."""
+    """One replay. Everything but the counters stays as it was made. `viewers` counts, by token, who asked for it and
+    has not left."""
 
     id: str
     order: ReplayIn
@@ -45,6 +46,7 @@ class Replay:
     note: str | None
     decoded: int = 0
     failed: str | None = None
+    viewers: Counter[str] = field(default_factory=Counter)
     asked_s: float = field(default_factory=time.monotonic)
 
     def count_picture(self) -> None:
@@ -159,9 +161,10 @@ class Replays:
         """Belong to the event loop that runs."""
         self._loop = asyncio.get_running_loop()
 
-    def keep(self, replay: Replay) -> Replay:
-        """Keep a replay; the one that is there already where it is the same."""
+    def keep(self, replay: Replay, token: str) -> Replay:
+        """Keep a replay for the holder of a token; the one that is there already where it is the same."""
         found = self._kept.pop(replay.id, None) or replay
+        found.viewers[token] += 1
         self._kept[replay.id] = found
         while len(self._kept) > self._most:
             self.drop(next(iter(self._kept)))
@@ -179,10 +182,17 @@ class Replays:
         """All of them."""
         return list(self._kept.values())
 
+    def leave(self, replay: Replay, token: str) -> None:
+        """One viewer less; the replay is forgotten with its last one."""
+        if replay.viewers[token] > 0:
+            replay.viewers[token] -= 1
+        if not replay.viewers.total():
+            self.drop(replay.id)
+
     def drop(self, identity: str) -> None:
         """Forget a replay and its segments."""
         self._kept.pop(identity, None)
-        self.flights.cache.drop(lambda replay: replay == identity)
+        self.flights.forget(identity)
 
     def forget_later(self, camera: str) -> None:
         """`forget_camera`, from another thread; returns once it is done."""

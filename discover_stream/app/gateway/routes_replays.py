@@ -6,7 +6,7 @@ import asyncio
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from discover_stream.app.gateway.access import Principal
@@ -48,7 +48,7 @@ async def make(gateway: Here, who: Caller, order: ReplayIn) -> Told:
     if not order.burn_in:
         allow(who, "leave marks off")
     made = await asyncio.to_thread(_prepared, gateway, who, order)
-    return told(gateway, who, gateway.replays.keep(made))
+    return told(gateway, who, gateway.replays.keep(made, who.token))
 
 
 def _prepared(gateway: Gateway, who: Principal, order: ReplayIn) -> Replay:
@@ -83,22 +83,22 @@ async def progress(gateway: Here, who: Player, identity: Identity) -> ReplayProg
 
 @router.delete("/replays/{replay}", status_code=204, responses=documented(404))
 async def leave(gateway: Here, who: Caller, identity: Identity) -> None:
-    """Forget a replay. Segments that are being made for others who play it go on until they leave."""
-    replay = found(gateway, who, identity)
-    gateway.replays.drop(replay.id)
+    """Leave a replay. It is forgotten, with its segments, once everybody who asked for it has left."""
+    gateway.replays.leave(found(gateway, who, identity), who.token)
 
 
 @router.get(
     "/replays/{replay}/index.m3u8", response_class=Response, responses={**documented(404), **_binary(_PLAYLIST)}
 )
-async def index(gateway: Here, who: Player, identity: Identity) -> Response:
+async def index(gateway: Here, who: Player, identity: Identity, key: Annotated[str | None, Query()] = None) -> Response:
     """The HLS playlist."""
     replay = found(gateway, who, identity)
     until_ns = None
     if replay.film.end_ns is None:
         span = await asyncio.to_thread(recorded, gateway, replay.wanted.camera)
         until_ns = span.last_ns - round(gateway.config.gateway.live_delay_s * 1e9)
-    text = playlist(replay.film, key_for(gateway, who, replay.id), replay.blanks, until_ns)
+    # Who was let in by a key gets no younger one: it would never end.
+    text = playlist(replay.film, key or key_for(gateway, who, replay.id), replay.blanks, until_ns)
     return Response(text, media_type=_PLAYLIST, headers={"Cache-Control": "no-cache"})
 
 

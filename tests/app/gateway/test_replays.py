@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import io
+import json
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import av
+import film_log
 import numpy as np
 import PIL.Image
 import pytest
@@ -18,12 +22,16 @@ import recording
 from fastapi.testclient import TestClient
 
 from discover_stream.app.gateway.context import Gateway
+from discover_stream.app.gateway.decoders import LocalDecoder
 from discover_stream.app.gateway.flights import ClientGone, Flights, SegmentCache
 from discover_stream.app.gateway.fmp4 import CLOCK
 from discover_stream.app.gateway.making import Cancelled, Made
+from discover_stream.app.gateway.serve import Address, serving
+from discover_stream.config import load_config
 from discover_stream.types import LabelSet, Task
 from topics.catalogue import INDEX, LABELS
 from topics.messages import GapMessage, LabelSetMessage, encode
+from topics.sqlite import SqliteLog
 
 LIMITS = "gateway: {burst: 1000000, requests_per_s: 1000000}\n"
 FRAMES = recording.SECONDS * recording.FPS
@@ -297,6 +305,77 @@ def test_what_everybody_has_left_is_not_made_any_further() -> None:
             assert len(done.body) == 10
 
     asyncio.run(story())
+
+
+def test_what_was_forgotten_while_it_was_made_is_not_kept() -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def make(leave: threading.Event) -> Made:
+        began.set()
+        assert go_on.wait(30)
+        return segment_of(10)
+
+    async def story() -> None:
+        with ThreadPoolExecutor(1) as threads:
+            flights = Flights(SegmentCache(1000), threads)
+            waiting = asyncio.create_task(flights.get(("a", 0), make, stay))
+            await asyncio.to_thread(began.wait, 30)
+            flights.forget("a")
+            go_on.set()
+            await waiting
+            assert flights.cache.get(("a", 0)) is None
+
+    asyncio.run(story())
+
+
+class Held:
+    """The real decoder, which does not begin before it is let go."""
+
+    def __init__(self, decoder: Any) -> None:
+        self._decoder = decoder
+        self.asked, self.let_go, self.closed = threading.Event(), threading.Event(), threading.Event()
+
+    def decode(self, jobs: Any, options: Any) -> Iterator[Any]:
+        self.asked.set()
+        try:
+            assert self.let_go.wait(60)
+            yield from self._decoder.decode(jobs, options)
+        finally:
+            self.closed.set()
+
+    def state(self) -> Any:
+        return self._decoder.state()
+
+
+def test_decoding_ends_when_the_viewer_hangs_up(tmp_path: Path) -> None:
+    config = load_config(film_log.record(tmp_path))
+    held = Held(LocalDecoder(1, config.decoding))
+    with (
+        SqliteLog(config.log.path) as log,
+        serving(config, log, held, Address("127.0.0.1", 0)) as server,
+    ):
+        place = (server.address.host, server.address.port)
+        asking = http.client.HTTPConnection(*place, timeout=60)
+        body = json.dumps({"camera": "gate"})
+        asking.request("POST", "/v1/replays", body, {"Content-Type": "application/json"})
+        made = json.loads(asking.getresponse().read())
+        viewer = http.client.HTTPConnection(*place, timeout=60)
+        viewer.request("GET", f"/v1/replays/{made['id']}/0.m4s")
+        assert held.asked.wait(60)
+        viewer.close()
+
+        def decoding() -> list[int]:
+            asking.request("GET", f"/v1/replays/{made['id']}/progress")
+            return list(json.loads(asking.getresponse().read())["decoding"])
+
+        while decoding():
+            time.sleep(0.05)
+        held.let_go.set()
+        assert held.closed.wait(60)
+        asking.request("GET", f"/v1/replays/{made['id']}/progress")
+        told = json.loads(asking.getresponse().read())
+        assert (told["segments_ready"], told["failed"]) == (0, None)
+        assert told["frames_decoded"] <= 1
 
 
 def test_what_fails_is_told_to_all_who_wait_and_made_anew() -> None:

@@ -224,6 +224,24 @@ def test_a_key_opens_its_replay_and_ends_with_its_token(
     assert client.get(f"{base}/0.m4s?key={mine['key']}").status_code == 401
 
 
+def test_who_leaves_a_replay_takes_it_from_nobody_else(client: TestClient, tokens: dict[str, dict[str, str]]) -> None:
+    order = {"from": "+0.1s"}
+    made = [replay(client, tokens[role], **order).json()["id"] for role in ("admin", "viewer", "viewer")]
+    assert len(set(made)) == 1
+    path = f"/v1/replays/{made[0]}"
+    for role, left in (("operator", 200), ("viewer", 200), ("admin", 200), ("viewer", 404)):
+        assert client.delete(path, headers=tokens[role]).status_code == 204
+        assert client.get(path, headers=tokens["admin"]).status_code == left
+
+
+def test_a_playlist_gives_no_key_that_is_younger_than_the_one_that_opened_it(
+    client: TestClient, tokens: dict[str, dict[str, str]]
+) -> None:
+    made = replay(client, tokens["viewer"]).json()
+    lines = client.get(made["playlist"]).text.splitlines()
+    assert {line.split("key=")[1].strip('"') for line in lines if "key=" in line} == {made["key"]}
+
+
 def test_replays_stills_and_changes_are_recorded(admin: TestClient) -> None:
     made = admin.post("/v1/replays", json={"camera": "gate"}).json()
     admin.get(f"/v1/cameras/gate/still?at={iso(capture_ns(3))}")
