@@ -234,9 +234,8 @@ class Renderer:
         if active is not None and not active.any():
             return ()
         whole = Nested(Window(0, 0, rows, columns), Window(0, 0, rows, columns))
-        if not self.local:
-            return (whole,)
-        found = (whole,) if active is None else plan_windows(active, self.windows)
+        # Without fixed norms, pictures are decoded whole; but memory bounds them, too, at the price of seams.
+        found = (whole,) if active is None or not self.local else plan_windows(active, self.windows)
         if max(nested.outer.area for nested in found) <= WHOLE_AT_ONCE:
             return found
         tiles = plan_tiles(rows, columns, TILE, TILE_REACH, SEAM)
