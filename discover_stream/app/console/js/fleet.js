@@ -29,12 +29,12 @@ class CameraCard {
     this.rates = h("div.rates");
     this.history = h("span");
     const play = h("a.button", { href: `#/player?camera=${encodeURIComponent(camera.name)}` }, "▶ Replay");
-    const remove = h("button.quiet.danger", { type: "button", onclick: () => this.remove(), "aria-label": `Remove camera ${camera.name}` }, "Remove");
+    this.remover = h("button.quiet.danger", { type: "button", onclick: () => this.remove(), "aria-label": `Remove camera ${camera.name}` }, "Remove");
     this.element = h("article.card.camera", { "data-camera": camera.name, "aria-label": `Camera ${camera.name}` },
       h("a.view", { href: play.getAttribute("href"), tabindex: -1, "aria-hidden": "true" }, this.image, this.none, h("span.corner", {}, this.when)),
       h("div.inside", {},
         h("div.name", {}, this.dot, h("b", {}, camera.name), this.health, h("span.space"), this.history),
-        this.facts, this.problem, this.rates, h("div.foot", {}, play, h("span.space"), page.me.mayOperate ? remove : null)));
+        this.facts, this.problem, this.rates, h("div.foot", {}, play, h("span.space"), page.me.mayOperate ? this.remover : null)));
   }
 
   // kbit/s that H.264 would take at the rate of frames that this camera is coded at now: else a system that falls
@@ -47,7 +47,10 @@ class CameraCard {
   update(camera, series) {
     this.dot.className = `dot ${HEALTH[camera.health] ?? "warn"}`;
     const look = camera.picture && !["ok", "unknown"].includes(camera.picture) ? `, picture ${camera.picture}` : "";
-    text(this.health, camera.health + look);
+    const removed = camera.health === "removed";
+    text(this.health, removed ? "removed; its recording stays" : camera.health + look);
+    this.remover.hidden = removed;
+    this.element.style.order = removed ? 1 : 0;
     const dropped = Object.entries(camera.dropped).filter(([, number]) => number);
     fill(this.facts, h("span", {}, `${camera.fps.toFixed(1)} fps`), h("span", {}, `${count(camera.frames)} frames`),
       camera.mode ? h("span", { title: camera.mode_reason }, `${camera.mode} mode`) : null,
@@ -153,7 +156,7 @@ export async function fleetPage(main, page) {
       card.update(camera, series.get(camera.name));
     }
     const running = found.filter((each) => each.health === "running");
-    cameras.set(String(running.length), h("small", {}, `of ${found.length}`));
+    cameras.set(String(running.length), h("small", {}, `of ${found.filter((each) => each.health !== "removed").length}`));
     frames.set(running.reduce((sum, each) => sum + each.fps, 0).toFixed(1));
     bits.set(rate(found.reduce((sum, each) => sum + each.kbps, 0)));
     const compared = found.filter((each) => cards.get(each.name).beside(each) && each.kbps > 0);

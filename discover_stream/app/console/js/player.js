@@ -197,6 +197,7 @@ export async function playerPage(main, page) {
     if (!lead) return;
     start();
     playing = !playing;
+    if (!playing) others((pane) => { pane.video.currentTime = now(); });
     if (playing && lead.video.ended) panes.forEach((pane) => { pane.video.currentTime = 0; });
     balance();
   }

@@ -56,7 +56,7 @@ class Found {
     this.image = h("img", { alt: "" });
     this.canvas = h("canvas", { role: "img", "aria-label": "Where things were found" });
     this.choice = h("select", { "aria-label": "Camera", onchange: () => this.clear() });
-    this.caption = h("span.soft.small");
+    this.caption = h("span.soft.small", {}, "waits for the next packet");
     this.bars = h("div.counts");
     fill(host, h("span.step", {}, "3 · Found where"), h("div.head", { style: "margin:0 0 .5rem" }, this.choice, this.caption), h("div.seen", {}, this.image, this.canvas), this.bars);
   }
@@ -66,12 +66,15 @@ class Found {
     this.tally.clear();
     this.size = this.shown = null;
     this.image.removeAttribute("src");
+    this.canvas.width = 0;
+    text(this.caption, "waits for the next packet");
     this.pictureAt = 0;
   }
 
   cameras(names) {
-    const have = [...this.choice.options].map((each) => each.value);
-    if (have.join() !== names.join()) {
+    // The one that sent something last stands first, and is shown until somebody chooses another.
+    const have = new Set([...this.choice.options].map((each) => each.value));
+    if (have.size !== names.length || names.some((each) => !have.has(each))) {
       const old = this.choice.value;
       fill(this.choice, names.map((name) => h("option", {}, name)));
       if (names.includes(old)) this.choice.value = old;
@@ -176,7 +179,8 @@ export async function taskPage(main, page) {
     else fill(plot, h("p.empty", {}, task.on ? "No packet yet." : "The task is off."));
     fill(legend, series.map((each) => h("span", {}, h("i.swatch", { style: `background:${each.colour}` }), each.name)));
     text(now, rate(substreams.reduce((sum, each) => sum + each.kbps, 0)));
-    found.cameras(substreams.filter((each) => each.task === name).map((each) => each.camera).sort());
+    const flowing = substreams.filter((each) => each.task === name).sort((a, b) => (a.age_s ?? Infinity) - (b.age_s ?? Infinity) || a.camera.localeCompare(b.camera));
+    found.cameras(flowing.map((each) => each.camera));
   }, page.signal);
   if (task.on) events(name, { from: "latest" }, (kind, data) => { if (kind === "packet") found.take(data); }, page.signal);
 }
