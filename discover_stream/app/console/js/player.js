@@ -197,7 +197,6 @@ export async function playerPage(main, page) {
     if (!lead) return;
     start();
     playing = !playing;
-    if (!playing) others((pane) => { pane.video.currentTime = now(); });
     if (playing && lead.video.ended) panes.forEach((pane) => { pane.video.currentTime = 0; });
     balance();
   }
@@ -210,6 +209,8 @@ export async function playerPage(main, page) {
       if (go && video.paused && !video.ended) video.play().catch(() => {});
       if (!go && !video.paused) video.pause();
     }
+    // A video may show one more picture after it was told to stop: the others follow it there.
+    if (!playing && lead?.video.paused) others(({ video }) => { if (video.readyState > 0 && !video.seeking && Math.abs(video.currentTime - now()) > 0.001) video.currentTime = now(); });
     for (const pane of panes) if (pane.started && !pane.failed) pane.say(pane.ready ? "" : "Decoding …");
     text(play, playing ? "❚❚ Pause" : "▶ Play");
     play.setAttribute("aria-label", playing ? "Pause" : "Play");
