@@ -17,6 +17,8 @@ from discover_stream.semantics.matching import match_label
 from discover_stream.types import InputError, Task
 from topics.messages import InquiryRecord, LabelSetMessage
 
+DELIVERED: dict[str, str] = {"regions": "regions only", "objects": "no plate"}
+"""What is said of tasks that are not sent everything."""
 _NAMED = 12
 """Labels that a line names; `--json` names all."""
 
@@ -35,7 +37,8 @@ def added_lines(done: Added) -> list[str]:
     assert labels is not None
     where = inquiry_text(done.facts.inquiry) if done.asked and done.facts.inquiry is not None else done.source
     on = f"on in {done.changed} partitions now" if done.changed else "was on already"
-    on += ", regions only" if done.facts.options.deliver == "regions" else ""
+    less = DELIVERED.get(done.facts.options.deliver)
+    on += f", {less}" if less else ""
     on += ", with tags" if done.facts.options.tags else ""
     lines = [f"{labels.task} version {labels.version}: {len(labels.labels)} labels, {where}", f"{labels.task}: {on}"]
     unseen = unseen_text(labels.labels)
@@ -129,7 +132,7 @@ def listed_line(item: dict[str, Any]) -> str:
     state = "on" if item["on"] else "disabled" if item["disabled"] else "off"
     version = f"v{item['version']}" if item["version"] is not None else "-"
     notes = [
-        "regions only" if item["deliver"] == "regions" else "",
+        DELIVERED.get(item["deliver"], ""),
         "with tags" if item["tags"] else "",
         "built in" if item["builtin"] else "",
         f"labels from {item['inquiry']['model']}" if item["inquiry"] else "",
@@ -143,7 +146,8 @@ def listed_line(item: dict[str, Any]) -> str:
 def shown_text(item: dict[str, Any]) -> str:
     """A label-set file, with what else is known as comments."""
     on = f"on in partitions {', '.join(map(str, item['on']))}" if item["on"] else "off"
-    delivery = ["regions only"] * (item["deliver"] == "regions") + ["with tags"] * item["tags"]
+    less = DELIVERED.get(item["deliver"])
+    delivery = [*([less] if less else []), *["with tags"] * item["tags"]]
     comments = [", ".join([on, *delivery])] + ([f"problem: {item['problem']}"] if item["problem"] else [])
     if item["inquiry"] is not None:
         comments.append(f"labels {item['inquiry']['summary']}, {item['inquiry']['at']}")

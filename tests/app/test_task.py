@@ -13,6 +13,7 @@ from chat_server import GOOD_LABELS, KEY, ChatServer, labelled, refusing
 from actors.registry import load_tasks, register
 from actors.task_switch import active_by_partition
 from discover_stream.app.cli import run
+from discover_stream.app.task_report import listed_line
 from discover_stream.app.task_work import name_from
 from discover_stream.semantics.labels import builtin_tasks
 from topics.catalogue import catalogue, check_task_name
@@ -262,3 +263,13 @@ def test_topics_of_added_tasks_are_kept(config: Path, server: ChatServer, discov
     assert "all topics are as configured" in discover("topics", "plan", "-c", config)
     discover("task", "remove", "vans", "-c", config)
     assert "delete task.vans" in discover("topics", "plan", "-c", config)
+
+
+@pytest.mark.parametrize(("deliver", "words"), [("regions", "regions only"), ("objects", "no plate"), ("pixels", "")])
+def test_the_list_says_what_a_task_is_not_sent(deliver: str, words: str) -> None:
+    item = {
+        "task": "yard", "version": 1, "labels": 100, "profile": "machine", "on": [0], "disabled": False,
+        "builtin": False,
+        "deliver": deliver, "tags": False, "inquiry": None, "asking": None, "problem": None,
+    }  # fmt: skip
+    assert listed_line(item).endswith(words or "on")
