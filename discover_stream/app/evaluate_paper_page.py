@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from discover_stream.app.markdown import between, table
+from discover_stream.app.outputs import counted
 from discover_stream.evaluation import papers
 from discover_stream.evaluation.experiments.modes import is_mode
 from discover_stream.evaluation.experiments.tables import ABLATIONS
@@ -16,7 +17,14 @@ BEGIN, END = "<!-- papers: begin -->", "<!-- papers: end -->"
 DIGITS = {"bpp": 4, "KID": 5, "LPIPS": 4, "DISTS": 4, "distance": 4, "MS-SSIM": 4}
 """Decimals of scores; one for the others (percent, dB, FID)."""
 
-COUNTS = {"objects": "AP rests on {} objects", "patches": "FID and KID rest on {} patches (FID wants 2048 and more)"}
+LEAST = 100
+"""Objects, patches or pictures below which no difference is taken: one of them would move it by percents."""
+
+COUNTS = {
+    "objects": "AP rests on {} objects",
+    "mask objects": "Mask AP rests on {} objects",
+    "patches": "FID and KID rest on {} patches (FID wants 2048 and more)",
+}
 
 Result = Mapping[str, Any]
 
@@ -31,7 +39,7 @@ def page_of(result: Result, level: int = 1) -> str:
     mark = "#" * level
     made = result["facts"]
     lines = [
-        f"{mark} {result['table'].capitalize()} on {result['set']}, {result['pictures']} pictures",
+        f"{mark} {result['table'].capitalize()} on {result['set']}, {counted(result['pictures'], 'picture')}",
         "",
         f"* Machine: {made['machine']}; date: {made['date']}; discover-stream {made['discover-stream']}",
         f"* Command: `{made['command']}`",
@@ -46,6 +54,13 @@ def _counted(result: Result) -> list[str]:
     """How much the scores rest on."""
     scores = result["lines"][0]["scores"]
     return [f"{words.format(int(scores[name]))}" for name, words in COUNTS.items() if name in scores]
+
+
+def basis_of(result: Result) -> int:
+    """How many objects, patches or pictures the scores rest on."""
+    scores = result["lines"][0]["scores"]
+    found = [int(scores[name]) for name in COUNTS if name in scores]
+    return min(found or [int(result["pictures"])])
 
 
 def _scores(result: Result) -> list[str]:
@@ -64,6 +79,11 @@ def _differences(result: Result) -> list[str]:
     found = result["differences"]
     if not found:
         return []
+    if basis_of(result) < LEAST:
+        words = (
+            f"Differences between curves are left out: they would rest on {basis_of(result)} of the {LEAST} objects,"
+        )
+        return [words, "patches or pictures that are the least here. What the lines show is that everything runs.", ""]
     titles = {line["name"]: title_of(line) for line in result["lines"]}
     rows, apart = [], []
     for one in found:
@@ -92,6 +112,8 @@ def _beside_paper(result: Result) -> list[str]:
 
 def _ours(result: Result, one: papers.Published) -> str:
     """Our differences by the same score, of the mode that stands for the paper's."""
+    if basis_of(result) < LEAST:
+        return "not to be said of so few"
     found = [d for d in result["differences"] if d["name"] == one.mode and d["measure"] == one.measure]
     shown = [
         f"{d[one.kind]:+.1f}{' %' if one.kind == 'rate' else ''} against {d['anchor']}"
