@@ -327,8 +327,6 @@ def torment(options: Options, broker: Broker | None, url: str, system: System, t
     """Kill this and that while the clips run, as the seed has it; returns when the system has ended."""
     chance = random.Random(options.seed)
     names = stage_names()
-    while system.running and not set(names) <= set(system.pids()):
-        time.sleep(0.2)
     stages = turns(chance, names)
     outages: list[tuple[float, Callable[..., None]]] = []
     if broker is not None:
@@ -396,8 +394,11 @@ def run(options: Options) -> bool:
     with Broker(broker_folder, nodes=options.nodes) if options.backend == "kafka" else nullcontext() as broker:
         config = write_config(options, broker)
         url = load_config(config).log.url
-        with started(config, options.folder / "run.txt") as system, Gauge(system.process.pid) as gauge:
-            torment(options, broker, url, system, tally)
+        with started(config, options.folder / "run.txt") as system:
+            while system.running and not set(stage_names()) <= set(system.pids()):
+                time.sleep(0.2)
+            with Gauge(system.process.pid) as gauge:  # of the system at work, not of its start
+                torment(options, broker, url, system, tally)
         ended_s = time.monotonic()
         torch.set_num_threads(1)
         with open_log(url) as log:
