@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
+from actors.metrics import metrics_text
 from discover_stream import __version__
 from discover_stream.app.gateway.alerts import alerts_of
 from discover_stream.app.gateway.context import Caller, Here, allow
@@ -62,9 +63,10 @@ def ready(gateway: Here, response: Response) -> Ready:
 
 @router.get("/metrics", responses={**documented(), 200: {"content": {"text/plain": {"schema": {"type": "string"}}}}})
 def metrics(gateway: Here, who: Caller) -> Response:
-    """Figures for Prometheus."""
+    """Figures of the system and of this gateway, for Prometheus."""
     allow(who, "see system")
-    return Response(metrics_of(gateway), media_type="text/plain; version=0.0.4; charset=utf-8")
+    figures = metrics_text(gateway.cameras.status.get()) + metrics_of(gateway)
+    return Response(figures, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 @router.get("/system", responses=documented())

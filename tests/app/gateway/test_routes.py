@@ -358,7 +358,7 @@ def test_errors_are_problems_wherever_they_come_from(admin: TestClient) -> None:
         found = admin.request(method, path)
         assert (found.status_code, found.headers["content-type"]) == (status, "application/problem+json"), found.text
         assert found.json()["title"]
-    assert admin.request("PUT", "/v1/me").headers["allow"] == "GET"
+    assert "GET" in admin.request("PUT", "/v1/me").headers["allow"]
     found = admin.post("/v1/replays", json={"camera": "gate", "tsk": "x"})
     assert found.json()["errors"] == [{"where": "body.tsk", "message": "Extra inputs are not permitted"}]
     large = admin.post("/v1/tasks", content=b"[" + b" " * 3_000_000, headers={"Content-Type": "application/json"})
