@@ -97,17 +97,28 @@ def _frames(reader: DsvReader, info: StreamInfo, order: DecodeOrder) -> Iterator
     """A picture for every frame: by the generative decoder in still mode, composed in stream mode."""
     options = DecodeOptions.of(order.decoding, order.profile, order.steps, generate=order.generate)
     decoder = _FileDecoder(LazyDecoder(decoding=order.decoding), reader.path, info, options)
+    for records in _batches(reader):
+        yield from decoder.frames(records)
+
+
+def _batches(reader: DsvReader) -> Iterator[list[DsvRecord]]:
+    """Records, a few at a time; those that were read before damage or Ctrl-C come before it is raised."""
     waiting: list[DsvRecord] = []
-    try:
-        for record in reader:
+    records = iter(reader)
+    while True:
+        try:
+            record = next(records, None)
+        except (BitstreamError, KeyboardInterrupt):
+            if waiting:
+                yield waiting
+            raise
+        if record is not None:
             waiting.append(record)
-            if len(waiting) == TOGETHER:
-                yield from decoder.frames(waiting)
-                waiting = []
-    except BitstreamError:
-        yield from decoder.frames(waiting)  # what came before the damage
-        raise
-    yield from decoder.frames(waiting)
+        if waiting and (record is None or len(waiting) == TOGETHER):
+            yield waiting
+            waiting = []
+        if record is None:
+            return
 
 
 class _FileDecoder:
