@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from discover_stream.app.cli import run
+from discover_stream.app.evaluate_paper_page import with_block
 from discover_stream.app.evaluate_results import BEGIN, END, readme_section, results_page, with_section, write_results
 from discover_stream.types import InputError
 
@@ -136,9 +137,10 @@ def test_a_readme_without_markers_is_left_alone() -> None:
 
 
 def test_documented_results_are_what_the_command_makes() -> None:
-    """docs/results.md is made from docs/results.json, never typed."""
-    stored = ROOT / "docs" / "results.json"
-    assert (ROOT / "docs" / "results.md").read_text() == results_page(json.loads(stored.read_text()))
+    """docs/results.md is made from docs/results.json and docs/papers.json, never typed."""
+    stored, tables = (json.loads((ROOT / "docs" / f"{name}.json").read_text()) for name in ("results", "papers"))
+    page = with_block(results_page(stored), "", tables["papers"])
+    assert (ROOT / "docs" / "results.md").read_text() == page
 
 
 @pytest.mark.parametrize(
