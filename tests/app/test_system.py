@@ -16,6 +16,7 @@ from actors.ingest import IngestStage
 from actors.registry import load_tasks, register
 from actors.route import RouteStage
 from actors.system import catalogue_settings
+from discover_stream.app.decode_report import DecodeReport
 from discover_stream.app.moments import iso, parse_moment
 from discover_stream.app.replay import Replayed, frame_rate, with_gaps
 from discover_stream.codec.model import load_codec
@@ -157,12 +158,13 @@ def test_replay_of_a_task_starts_where_it_was_grounded(recorded: Path, discover,
 
 
 def test_replay_tells_what_is_missing() -> None:
-    done = Replayed(3, "a", "b", None)
+    report = DecodeReport(0.5)
+    done = Replayed("a", "b", None, report)
     away = GapMessage(camera="gate", from_ns=BEGIN_NS, to_ns=BEGIN_NS + 10**9, reason="the cable", next_seq=3)
     assert with_gaps(done, ()) == done
     told = "from 2026-01-01T00:00:00.000Z to 2026-01-01T00:00:01.000Z frames are missing: the cable"
-    assert with_gaps(done, (away,)) == Replayed(3, "a", "b", told)
-    assert with_gaps(Replayed(3, "a", "b", "so"), (away, away)).note == f"so; {told}, and 1 more gaps"
+    assert with_gaps(done, (away,)) == Replayed("a", "b", told, report)
+    assert with_gaps(Replayed("a", "b", "so", report), (away, away)).note == f"so; {told}, and 1 more gaps"
 
 
 @pytest.mark.parametrize(
