@@ -109,7 +109,7 @@ def test_addresses_that_cannot_be_read(uri: str, kept: Path, refused: Any) -> No
 @pytest.mark.parametrize(
     ("options", "cause"),
     [
-        (("--task", "trains"), "unknown task 'trains'; known tasks: everything, pedestrians, vehicles"),
+        (("--task", "trains"), "unknown task 'trains'; known tasks: everything, image-classification, instance"),
         (("--task", "nowhere.yaml"), "nowhere.yaml"),
         (("--quality", "9"), "--quality"),
         (("--quality", "high"), "--quality"),
