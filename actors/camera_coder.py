@@ -44,10 +44,11 @@ class CameraCoder:
     ) -> None:
         # Networks belong into the processes that encode, and this module is read by all.
         from discover_stream.codec.camera_encoder import CameraEncoder
+        from discover_stream.semantics.occlusion import TrackOrder
         from discover_stream.semantics.tracking import Tracker
 
         self._tracker = Tracker(next_track=state.next_track)
-        self._encoder = CameraEncoder(codec, settings, memory_of(state), critic, learned)
+        self._encoder = CameraEncoder(codec, settings, memory_of(state), critic, learned, TrackOrder)
 
     @property
     def status(self) -> ModeStatus:

@@ -169,12 +169,12 @@ def _load_encoder(order: EncodeOrder) -> FrameEncoder:
     from discover_stream.codec.model import load_codec
     from discover_stream.painting import learned_codec
     from discover_stream.semantics.grounder import NanoGrounder
+    from discover_stream.semantics.occlusion import TrackOrder
     from discover_stream.semantics.tracking import Tracker
 
     mode: Mode = "still" if order.mode == "auto" and are_pictures(order.source) else order.mode
     bitrate = None if order.bitrate is None else 1000 * order.bitrate
     grounder = NanoGrounder.load()
     settings = CoderSettings(mode, order.quality, bitrate)
-    return FrameEncoder(
-        grounder, CameraEncoder(load_codec(), settings, learned=learned_codec()), Tracker(), order.tasks
-    )
+    encoder = CameraEncoder(load_codec(), settings, learned=learned_codec(), order=TrackOrder)
+    return FrameEncoder(grounder, encoder, Tracker(), order.tasks)

@@ -101,7 +101,7 @@ def picture_of(
     plain = Picture(atom, sprite_of(atom, box, size, plate=plate, key=key))
     if learned is None or atom.window.rows * atom.window.columns > MAX_PAINTED:
         return plain
-    hidden = hidden_by([], box, scene.frame.shape)
+    hidden = hidden_by([], scene.frame.shape)
 
     def offer(picture: Picture) -> Offer:
         return Offer(picture.bits, error(scene, picture.sprite, box, hidden)[0])

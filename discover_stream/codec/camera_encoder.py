@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from discover_stream.codec.any_packet import AnyPacket
 from discover_stream.codec.atom_choice import Learned
 from discover_stream.codec.critic import Critic
+from discover_stream.codec.drawing_order import DrawingOrder
 from discover_stream.codec.mode_policy import (
     ENOUGH,
     CoderSettings,
@@ -75,6 +76,7 @@ class CameraEncoder:
         memory: of the encoder before, with an incarnation of its own.
         critic: of streams; see `StreamEncoder`.
         learned: codes atoms of streams where that is smaller; packets of streams name its model then.
+        order: makes what says, for one stream, who stands before whom; see `StreamEncoder`.
     """
 
     def __init__(
@@ -84,8 +86,10 @@ class CameraEncoder:
         memory: CameraMemory | None = None,
         critic: Critic | None = None,
         learned: Learned | None = None,
+        order: Callable[[], DrawingOrder] | None = None,
     ) -> None:
         self._model, self._settings, self._critic, self._learned = model, settings, critic, learned
+        self._order = order
         self._stream: _Stream | None = None
         self._rate: float | None = None
         self._complaint: Complaint | None = None
@@ -177,9 +181,9 @@ class CameraEncoder:
                 self.memory = dataclasses.replace(self.memory, next_plate=next_plate)
             settings = StreamSettings(self._stream_model, rate, self._settings.quality, bitrate=self._settings.bitrate)
             start = StreamStart(self.memory.incarnation, next_plate, lost_frames(self.memory, frame.seq))
-            self._stream = _Stream(
-                StreamEncoder(settings, start, critic=self._critic, learned=self._learned), size, rate
-            )
+            order = None if self._order is None else self._order()
+            encoder = StreamEncoder(settings, start, critic=self._critic, learned=self._learned, order=order)
+            self._stream = _Stream(encoder, size, rate)
         return self._stream.encode(frame, asks, delivered)
 
 

@@ -17,6 +17,7 @@ from discover_stream.codec.atoms import CellMask
 from discover_stream.codec.background import Seen, boxes_mask, cells_of
 from discover_stream.codec.composing import Composite, Drawn, PlatePicture, compose
 from discover_stream.codec.critic import Critic
+from discover_stream.codec.drawing_order import DrawingOrder
 from discover_stream.codec.framing import MODEL_BYTES
 from discover_stream.codec.plate_policy import PlateAction, PlateDecision, PlateRules
 from discover_stream.codec.plates import Plate
@@ -27,7 +28,7 @@ from discover_stream.codec.stream_motion import Scene, plate_error
 from discover_stream.codec.stream_packet import GapReason, LostFrames, StreamPacket, needs_size, needs_time
 from discover_stream.codec.stream_plates import Demand, PlateMaker
 from discover_stream.codec.stream_policy import RateState, StreamRules, allowance, controlled, leaves_plate, spent
-from discover_stream.codec.stream_tracks import Live, Sight, adopted, hidden_by, overlap, sights_of
+from discover_stream.codec.stream_tracks import Live, Sight, adopted, hidden_by, nearer, overlap, sights_of
 from discover_stream.codec.stream_writer import RecordWriter, Turn
 from discover_stream.types import Box, Frame, Image, InputError, Provenance, Region
 
@@ -92,6 +93,7 @@ class StreamEncoder:
             their pixels differ decides.
         learned: codes atoms where it needs fewer bits than AV1 for the same; without one, AV1 codes all. The model of
             `settings` is to be its own then.
+        order: says who stands before whom, of this stream alone; without one, lower edges do.
     """
 
     def __init__(
@@ -101,11 +103,12 @@ class StreamEncoder:
         *,
         critic: Critic | None = None,
         learned: Learned | None = None,
+        order: DrawingOrder | None = None,
     ) -> None:
         if learned is not None and learned.name != settings.model:
             raise InputError(f"packets would name model {settings.model.hex()}, and atoms need {learned.name.hex()}")
         self._settings, self._start = settings, start or StreamStart()
-        self._critic, self._learned = critic, learned
+        self._critic, self._learned, self._order = critic, learned, order
         self._rules = settings.rules or StreamRules.of(settings.quality)
         self._plates = PlateMaker(round(1e6 / settings.fps), self._start.next_plate, settings.plates)
         self._lives: dict[int, Live] = {}
@@ -177,6 +180,7 @@ class StreamEncoder:
         turn = Turn(
             frame.seq, time, scene, self._plates.picture, shown, frozenset(started if fresh else ()), rules, lists,
             self._budget(), self._seq < 0 or cut, self._critic, self._learned, frozenset(bare),
+            self._order,
         )  # fmt: skip
         writer = RecordWriter(turn)
         writer.tracks(sights, self._lives)
@@ -241,6 +245,8 @@ class StreamEncoder:
             return Demand(shown=tuple(sight.box.pixels for sight in sights.values()))
         scene = Scene.of(seen.image, self._plates.picture.image)
         released, parked, shown, lost = [], [], [], []
+        places = {track: sight.box for track, sight in sights.items()}
+        lifts = {track: live.lift for track, live in self._lives.items()}
         for track, live in self._lives.items():
             sight = sights.get(track)
             if sight is None:
@@ -251,8 +257,7 @@ class StreamEncoder:
                 elif live.on_plate:
                     lost.append(gone.pixels)
                 continue
-            others = [other.box for name, other in sights.items() if name != track]
-            hidden = hidden_by(others, sight.box, seen.image.shape)
+            hidden = hidden_by(nearer(track, sight.box, places, lifts), seen.image.shape)
             if live.on_plate and leaves_plate(plate_error(scene, sight.box, hidden), live.sent_error, rules):
                 released.append(live.box.pixels)
                 # It has to stand for as long as any other before it is taken in again: no going to and fro.
@@ -272,7 +277,7 @@ class StreamEncoder:
                 box = live.at(seq)
                 sent = seq in (live.source or live.ref.seq, live.ref.seq)
                 kind = Provenance.SENT if sent else Provenance.PROPAGATED
-                ranked.append((box.bottom + live.key.lift, live.ref, Drawn(box, live.sprite, kind)))
+                ranked.append((box.bottom + live.lift, live.ref, Drawn(box, live.sprite, kind)))
         ranked.sort(key=lambda one: one[:2])
         plate = self._plates.picture
         if set(self._tasks) <= self._bare:

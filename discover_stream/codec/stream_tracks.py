@@ -132,6 +132,7 @@ class Live:
         found_time: when the grounder last found it.
         moved_time: when it last moved.
         rest: where it was then.
+        lift: that decoders know.
         past: where it was seen, (seq, x, y, width, height).
     """
 
@@ -154,6 +155,7 @@ class Live:
     moved_time: float
     rest: QuarterBox
     parked: bool = False
+    lift: int = 0
     sent_loss: float = 0.0
     past: deque[tuple[int, int, int, int, int]] = field(default_factory=lambda: deque(maxlen=HISTORY))
 
@@ -196,8 +198,14 @@ class Live:
         apart = max(abs(one - other) for one, other in zip(speed.values, self.speed.values, strict=True))
         return self.speed if apart <= STEADY else speed
 
-    def move(self, seq: int, positions: tuple[int, ...], box: QuarterBox, lists: bool) -> Move:
-        """The record that puts it here; in a packet that lists, with all that is not as in the key."""
+    def lifted(self, lift: int, lists: bool) -> int | None:
+        """Decoders are to know another lift: what its move has to say of that."""
+        stated = self.key.lift if lists else self.lift
+        self.lift = lift
+        return None if lift == stated else lift
+
+    def move(self, seq: int, positions: tuple[int, ...], box: QuarterBox, lists: bool, lift: int = 0) -> Move:
+        """The record that puts it here, with its lift; in a packet that lists, with all that is not as in the key."""
         predicted = self.key.box.after(self.key.speed, seq - self.ref.seq)
         delta = box.minus(predicted)
         stated = self.key.speed if lists else self.speed
@@ -208,6 +216,7 @@ class Live:
             positions,
             delta if any(delta.values) else None,
             speed=None if speed == stated else speed,
+            lift=self.lifted(lift, lists),
             hidden=self.hidden,
             source=self.source if lists else None,
         )
@@ -232,14 +241,19 @@ class Judged:
     box: QuarterBox
 
 
-def hidden_by(boxes: Sequence[QuarterBox], box: QuarterBox, shape: tuple[int, ...]) -> Mask:
-    """(H, W), what the boxes that are nearer (whose lower edge is lower) cover."""
+def nearer(track: int, box: QuarterBox, places: Mapping[int, QuarterBox], lifts: Mapping[int, int]) -> list[QuarterBox]:
+    """The places of other tracks that are nearer than a track in a box: whose lower edge is lower, with its lift."""
+    low = box.bottom + lifts.get(track, 0)
+    return [place for other, place in places.items() if other != track and place.bottom + lifts.get(other, 0) > low]
+
+
+def hidden_by(boxes: Sequence[QuarterBox], shape: tuple[int, ...]) -> Mask:
+    """(H, W), what boxes that are nearer cover."""
     mask = np.zeros(shape[:2], dtype=bool)
-    for other in boxes:
-        if other.bottom > box.bottom:
-            edges = other.pixels
-            rows = slice(max(0, math.floor(edges.y0)), max(0, math.ceil(edges.y1)))
-            mask[rows, max(0, math.floor(edges.x0)) : max(0, math.ceil(edges.x1))] = True
+    for box in boxes:
+        edges = box.pixels
+        rows = slice(max(0, math.floor(edges.y0)), max(0, math.ceil(edges.y1)))
+        mask[rows, max(0, math.floor(edges.x0)) : max(0, math.ceil(edges.x1))] = True
     return mask
 
 
@@ -252,7 +266,7 @@ def judged(
         live: the track.
         sight: what the grounder found of it; None for nothing.
         scene: the frame, on the plate.
-        others: boxes of the other tracks.
+        others: boxes of the tracks that are nearer.
         when: number and time of the frame.
     """
     seq, time = when
@@ -261,7 +275,7 @@ def judged(
     glide = live.at(seq)
     found = None if sight is None else sight.box
     place = found or glide
-    hidden = hidden_by(others, place, scene.frame.shape)
+    hidden = hidden_by(others, scene.frame.shape)
     visible = _visible(hidden, place)
     fit = Fit(place, 0.0)
     glide_error = 0.0
@@ -306,7 +320,7 @@ def _visible(hidden: Mask, box: QuarterBox) -> float:
 
 def newborn(sight: Sight, scene: Scene, others: Sequence[QuarterBox], taken_in: bool) -> Judged:
     """Measure an object that no key has told of yet. `taken_in`: the plate is new and shows it."""
-    hidden = hidden_by(others, sight.box, scene.frame.shape)
+    hidden = hidden_by(others, scene.frame.shape)
     view = TrackView(
         found=True,
         unseen_s=0.0,

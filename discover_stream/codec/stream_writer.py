@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from discover_stream.codec.atom_choice import Learned, Picture, picture_of, side_of
 from discover_stream.codec.composing import PlatePicture
 from discover_stream.codec.critic import Critic
+from discover_stream.codec.drawing_order import DrawingOrder, lifts_of
 from discover_stream.codec.quarter_box import QuarterBox
 from discover_stream.codec.records import STILL, End, Key, Move, Ref
 from discover_stream.codec.sprites import Sprite
@@ -26,7 +27,7 @@ from discover_stream.codec.stream_policy import (
     serves,
     tried,
 )
-from discover_stream.codec.stream_tracks import Judged, Live, Sight, hidden_by, judged, newborn
+from discover_stream.codec.stream_tracks import Judged, Live, Sight, hidden_by, judged, nearer, newborn
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,7 @@ class Turn:
         critic: who says what the task sees; None for nobody.
         learned: the codec to try for atoms beside AV1; None for AV1 alone.
         bare: those of the tasks that have no plate: their tracks' pictures are coded without it.
+        order: who says which tracks are drawn before others; None for lower edges alone.
     """
 
     seq: int
@@ -62,6 +64,7 @@ class Turn:
     critic: Critic | None = None
     learned: Learned | None = None
     bare: frozenset[int] = frozenset()
+    order: DrawingOrder | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,16 +91,20 @@ class RecordWriter:
         self.moves: list[Move] = []
         self.ends: list[End] = []
         self._critique: Critique | None = None
+        self._lifts: dict[int, int] = {}
 
     def tracks(self, sights: Mapping[int, Sight], lives: dict[int, Live]) -> None:
         """All tracks: what was found of them, and what decoders have of them; the latter is brought up to date."""
         # What nobody finds and decoders do not draw hides nothing, wherever its box has glided to.
         places = {track: live.at(self.turn.seq) for track, live in lives.items() if not live.hidden}
         places |= {track: sight.box for track, sight in sights.items()}
+        if self.turn.order is not None:
+            self._lifts = lifts_of(self.turn.order, self.turn.scene, sights, lives, self.turn.seq)
         measured: dict[int, Judged] = {}
         for track in sorted(lives.keys() | sights.keys()):
-            others = [box for number, box in places.items() if number != track]
             sight, live = sights.get(track), lives.get(track)
+            place = places[track] if live is None or track in places else live.at(self.turn.seq)
+            others = nearer(track, place, places, self._lifts)
             if live is None:
                 assert sight is not None
                 one = newborn(sight, self.turn.scene, others, self.turn.taken_in)
@@ -155,13 +162,15 @@ class RecordWriter:
             return
         was = live.hidden
         live.hidden = act == Act.HIDE
+        lift = self._lifts.get(live.key.track, live.lift)
         if (
             act == Act.MOVE
+            or lift != live.lift
             or (act == Act.GLIDE and (was or self.turn.lists))
             or (act == Act.HIDE and (not was or self.turn.lists))
         ):
             box = one.judged.box if act == Act.MOVE else live.at(self.turn.seq)
-            self.moves.append(live.move(self.turn.seq, members, box, self.turn.lists))
+            self.moves.append(live.move(self.turn.seq, members, box, self.turn.lists, lift))
 
     def _members(self, tasks: Sequence[int]) -> tuple[int, ...]:
         return tuple(position for position, task in enumerate(self.turn.tasks) if task in tasks)
@@ -189,7 +198,7 @@ class RecordWriter:
                 self._sent(live, box)
                 self.moves.append(Move(
                     live.ref, self._members(live.tasks), box, speed=None if speed == stated else speed,
-                    atom=refresh.atom,
+                    lift=live.lifted(self._lifts.get(one.track, live.lift), self.turn.lists), atom=refresh.atom,
                 ))  # fmt: skip
                 return refresh.bits
         self._key(one, box, picture, lives)
@@ -227,11 +236,11 @@ class RecordWriter:
         """A track's picture in the order in which decoders draw it: a new key comes after all others."""
         if live is None:
             return Layer((box.bottom, Ref(self.turn.seq, len(self.keys))), box, sprite)
-        return Layer((box.bottom + live.key.lift, live.ref), box, sprite)
+        return Layer((box.bottom + live.lift, live.ref), box, sprite)
 
     def _sent(self, live: Live, box: QuarterBox) -> None:
         """Note how good what decoders have of a track is now."""
-        hidden = hidden_by([], box, self.turn.scene.frame.shape)
+        hidden = hidden_by([], self.turn.scene.frame.shape)
         if self._critique is not None:
             track = live.key.track
             if live.sprite is None:
@@ -266,7 +275,8 @@ class RecordWriter:
             shown = True
         speed = STILL if old is None or sprite is None else old.rate()
         pairs = tuple((self.turn.tasks.index(task), labels[task]) for task in tasks)
-        key = Key(len(self.keys), track, box, score, pairs, speed, atom=atom)
+        lift = self._lifts.get(track, 0) if sprite is not None else 0
+        key = Key(len(self.keys), track, box, score, pairs, speed, lift, atom)
         self.keys.append(key)
         bare = key if atom is None else dataclasses.replace(key, atom=dataclasses.replace(atom, payload=b""))
         now = self.turn.time
@@ -289,6 +299,7 @@ class RecordWriter:
             found_time=now if sight is not None or old is None else old.found_time,
             moved_time=now if old is None else old.moved_time,
             rest=box if old is None else old.rest,
+            lift=lift,
         )
         if old is not None:
             live.past = old.past

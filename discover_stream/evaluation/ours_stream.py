@@ -18,6 +18,7 @@ from discover_stream.codec.stream_encoder import StreamEncoder, StreamSettings
 from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.codec.stream_pictures import StreamPictures
 from discover_stream.evaluation.systems import Chunk, Clip, Coded, Decoded
+from discover_stream.semantics.occlusion import TrackOrder
 from discover_stream.types import Frame, InputError
 
 TASK, KEY = "task", 1
@@ -90,7 +91,8 @@ def stream_packets(
 ) -> list[StreamPacket]:
     """A clip's packets, in order."""
     model = settings.model if learned is None else learned.name
-    encoder = StreamEncoder(dataclasses.replace(settings, fps=clip.fps, model=model), critic=critic, learned=learned)
+    settings = dataclasses.replace(settings, fps=clip.fps, model=model)
+    encoder = StreamEncoder(settings, critic=critic, learned=learned, order=TrackOrder())
     packets = []
     for index, (image, regions) in enumerate(zip(clip.frames, clip.regions, strict=True)):
         frame = Frame(clip.name, index, round(index * 1e9 / clip.fps), image)

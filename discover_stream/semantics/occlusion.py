@@ -27,6 +27,10 @@ LEAST_SIDE = 3
 """Pixels of an overlap, in width and height, from which on it says anything."""
 STEP = 0.25
 """Pixels by which a lift puts one lower edge below another: the finest that a stream packet can say."""
+CLEAR = 0.05
+"""Lead from which an order of drawing that contradicts it is wrong; below it, neither order is."""
+ROOM = 0.1
+"""Share of its height by which a track is lifted further than it needs, so that it need not be lifted again soon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,3 +177,47 @@ def lifts(boxes: Mapping[int, Box], order: DepthOrder | None = None) -> dict[int
         passed = [lowest[other] + STEP for other in partners[track] if other in lowest]
         lowest[track] = max([boxes[track].y1, *passed])
     return {track: at - boxes[track].y1 for track, at in lowest.items() if at > boxes[track].y1}
+
+
+def wrong_pairs(lifted: Mapping[int, float], boxes: Mapping[int, Box], order: DepthOrder) -> int:
+    """How many overlapping pairs are drawn in the wrong order with these lifts."""
+    wrong = 0
+    for one, other in overlapping(boxes):
+        ahead = lead(one, other, boxes, order)
+        drawn = boxes[one].y1 + lifted.get(one, 0.0) - boxes[other].y1 - lifted.get(other, 0.0)
+        wrong += abs(ahead) >= CLEAR and drawn * ahead <= 0
+    return wrong
+
+
+def steady_lifts(lifted: Mapping[int, float], boxes: Mapping[int, Box], order: DepthOrder) -> dict[int, float]:
+    """The lifts that decoders have, as long as no others are better; else others, with room for what comes next."""
+    known = {track: lift for track, lift in lifted.items() if track in boxes}
+    if not wrong_pairs(known, boxes, order):
+        return known
+    needed = lifts(boxes, order)
+    roomy = {track: lift + ROOM * (boxes[track].y1 - boxes[track].y0) for track, lift in needed.items()}
+    return min((known, roomy, needed), key=lambda lift: wrong_pairs(lift, boxes, order))
+
+
+class TrackOrder:
+    """Who stands before whom in one camera's stream: a `codec.drawing_order.DrawingOrder`."""
+
+    def __init__(self) -> None:
+        self._order = DepthOrder()
+
+    def lifts(
+        self,
+        frame: Image,
+        boxes: Mapping[int, Box],
+        expected: Mapping[int, Box],
+        pictures: Mapping[int, Image],
+        lifted: Mapping[int, float],
+    ) -> Mapping[int, float]:
+        """Learn from a frame, and say which lifts are to hold in it; see `codec.drawing_order.DrawingOrder`."""
+        votes = extent_votes(Sight(track, boxes[track], expected[track]) for track in boxes if track in expected)
+        for one, other in overlapping(boxes):
+            if one in pictures and other in pictures:
+                vote = appearance_vote(frame, (boxes[one], pictures[one]), (boxes[other], pictures[other]))
+                votes[one, other] = min(max(votes.get((one, other), 0.0) + vote, -1.0), 1.0)
+        self._order = self._order.after(votes, boxes)
+        return steady_lifts(lifted, boxes, self._order)

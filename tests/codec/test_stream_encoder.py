@@ -324,3 +324,19 @@ def test_what_drives_off_the_plate_is_no_background_where_it_is_then() -> None:
     background = encoder._plates._background.picture
     assert background is not None
     assert np.abs(background[32:52, 50:86].astype(float) - picture({})[32:52, 50:86]).mean() < 5
+
+
+@pytest.mark.parametrize("speed", [5.0, -5.0])
+def test_an_object_that_drives_out_of_the_picture_is_not_sent_again(speed: float) -> None:
+    def leaving(seq: int) -> Places:
+        return {1: (RED, 60 + speed * seq, 30)} if seq else {}
+
+    count = 19 if speed > 0 else 18
+    packets, _ = coded(leaving, count)
+    assert [seq for seq, packet in enumerate(packets) for _ in packet.atoms()] == [1]
+    decoder = StreamPictures()
+    for seq, (packet, image) in enumerate(zip(packets, decoded(packets), strict=True)):
+        tracks = decoder.take(packet).state.tasks[11].tracks
+        assert error(image, picture(leaving(seq))) < 6, seq
+        if seq:
+            assert len(tracks) == 1, seq

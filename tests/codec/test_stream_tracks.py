@@ -8,7 +8,7 @@ from street import RED, SIZE, picture, road
 from discover_stream.codec.quarter_box import QuarterBox, Speed
 from discover_stream.codec.records import STILL, Key, Ref
 from discover_stream.codec.stream_motion import Scene
-from discover_stream.codec.stream_tracks import Live, Sight, adopted, distance, hidden_by, newborn, sights_of
+from discover_stream.codec.stream_tracks import Live, Sight, adopted, distance, hidden_by, nearer, newborn, sights_of
 from discover_stream.types import Box, Region
 
 WHOLE = Box(0, 0, 160, 96)
@@ -103,8 +103,8 @@ def test_what_stands_still_is_told_from_what_moves() -> None:
 
 def test_nearer_objects_cover_those_behind() -> None:
     far, near = QuarterBox(40, 40, 80, 48), QuarterBox(60, 60, 80, 48)
-    assert hidden_by([near], far, (96, 160)).sum() == 20 * 12
-    assert hidden_by([far], near, (96, 160)).sum() == 0
+    assert hidden_by(nearer(1, far, {1: far, 2: near}, {}), (96, 160)).sum() == 20 * 12
+    assert hidden_by(nearer(2, near, {1: far, 2: near}, {}), (96, 160)).sum() == 0
     assert distance(far, near) == 5.0
 
 

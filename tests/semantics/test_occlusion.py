@@ -16,6 +16,8 @@ from discover_stream.semantics.occlusion import (
     extent_votes,
     lifts,
     overlapping,
+    steady_lifts,
+    wrong_pairs,
 )
 from discover_stream.types import Box
 from discover_stream.video.simulate import SimulatedCamera
@@ -135,3 +137,16 @@ def test_lower_edges_are_right_on_a_simulated_street() -> None:
             right += (drawn[one] < drawn[other]) == (painted[one] < painted[other])
     assert total >= 20
     assert right / total > 0.9
+
+
+def test_lifts_stay_as_long_as_the_order_that_they_give_is_right() -> None:
+    order = DepthOrder({(1, 2): -0.9})
+    boxes = {1: Box(0, 0, 40, 50.0), 2: Box(20, 0, 60, 49.0)}
+    first = steady_lifts({}, boxes, order)
+    assert first.keys() == {2}
+    assert wrong_pairs({}, boxes, order) == 1
+    assert wrong_pairs(first, boxes, order) == 0
+    moved = boxes | {1: Box(2, 2, 42, 52.0)}
+    assert steady_lifts(first, moved, order) == first
+    # Where both stand equally low and nothing was seen, no order is wrong.
+    assert steady_lifts({}, {1: Box(0, 0, 40, 50.0), 2: Box(20, 0, 60, 50.2)}, DepthOrder()) == {}
