@@ -10,6 +10,7 @@ from zlib import crc32
 
 from actors.job_decoder import JobDecoder, chunked
 from actors.stream_jobs import DecodeJob, Job, StreamJob
+from discover_stream.config import TracingConfig
 from discover_stream.config_decoding import DecodingConfig
 from discover_stream.decode_options import DecodeOptions
 
@@ -20,6 +21,7 @@ __all__ = ["DecodeJob", "DecodeOptions", "DecodePool", "JobDecoder", "StreamJob"
 
 _CHUNK = 2
 """Packets per call: small, since decoding takes far longer than calling, and results arrive smoothly."""
+_FINISH_S = 2.0
 
 
 def worker_of(job: Job, workers: int) -> int | None:
@@ -51,7 +53,7 @@ def in_order(
 
 class DecodePool:
     """`workers` decoding processes with `threads` each, on a Ray that is running; `decoding` names what they load,
-    `options` are Ray's of each."""
+    `options` are Ray's of each, `tracing` says whether frames are traced."""
 
     def __init__(
         self,
@@ -59,13 +61,15 @@ class DecodePool:
         threads: int,
         decoding: DecodingConfig | None = None,
         options: Mapping[str, Any] | None = None,
+        tracing: TracingConfig | None = None,
     ) -> None:
         import ray
 
         from actors.remote import DecodeActor
 
+        self._tracing = tracing
         actor = ray.remote(max_restarts=-1, max_task_retries=2, **(options or {"num_cpus": 0}))(DecodeActor)
-        self.handles = [actor.remote(threads, decoding or DecodingConfig()) for _ in range(workers)]
+        self.handles = [actor.remote(threads, decoding or DecodingConfig(), tracing) for _ in range(workers)]
 
     def decode(self, jobs: Iterable[Job], options: DecodeOptions) -> Iterator[DecodedFrame]:
         """Decode packets in order. Raises BitstreamError, InputError; DiscoverError when processes keep dying."""
@@ -85,8 +89,12 @@ class DecodePool:
         return in_order(jobs, start, wait, len(self.handles))
 
     def close(self) -> None:
-        """End the processes."""
+        """End the processes, once they have sent what they have of traces."""
         import ray
 
+        if self._tracing is not None and self._tracing.exporter == "otlp":
+            ray.wait(
+                [handle.close.remote() for handle in self.handles], num_returns=len(self.handles), timeout=_FINISH_S
+            )
         for handle in self.handles:
             ray.kill(handle)

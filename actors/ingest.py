@@ -257,7 +257,7 @@ class IngestStage:
             transaction.set_state(encode(state))
             hit(self._name, "after_send", seq)
         if portion.frame is not None:
-            self._steps.done("ingest", name, seq, began_ns)
+            self._steps.done("ingest", name, seq, began_ns, captured_ns=portion.frame.capture_ns)
         hit(self._name, "after_commit", seq)
         self._count(portion, state)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from actors.steps import Steps
 from actors.stream_jobs import DecodeJob, Job, StreamJob
 from discover_stream.codec.any_packet import is_plates_alone
 from discover_stream.codec.camera_reader import CameraReader
@@ -18,6 +20,7 @@ from discover_stream.painting import learned_painter
 from discover_stream.types import BitstreamError
 
 if TYPE_CHECKING:
+    from discover_stream.codec.latent_atoms import LatentCodec
     from discover_stream.decoded import DecodedFrame
     from discover_stream.decoding import FrameDecoder
     from discover_stream.generation.reuse import KeptPictures
@@ -40,10 +43,15 @@ class JobDecoder:
 
     Args:
         load: loads the generative decoder, when it is needed first.
+        steps: is told what each picture took: the last step of its frame's trace.
+        threads: of the networks that learned atoms need; None leaves them as they are.
     """
 
-    def __init__(self, load: Callable[[], FrameDecoder]) -> None:
-        self._load = load
+    def __init__(
+        self, load: Callable[[], FrameDecoder], steps: Steps | None = None, threads: int | None = None
+    ) -> None:
+        self._load, self._threads = load, threads
+        self.steps = steps or Steps()
         self._sessions: OrderedDict[str, tuple[tuple[int, int], CameraReader]] = OrderedDict()
         self._kept: KeptPictures | None = None
 
@@ -65,6 +73,7 @@ class JobDecoder:
             BitstreamError: bytes are damaged or of another model.
             InputError: the number of steps is out of range, or a packet holds regions only.
         """
+        began_ns = time.time_ns()
         found: list[list[DecodedFrame]] = [[] for _ in jobs]
         for index, job in enumerate(jobs):
             if isinstance(job, StreamJob):
@@ -76,6 +85,9 @@ class JobDecoder:
         still = [(index, job) for index, job in enumerate(jobs) if isinstance(job, DecodeJob)]
         for (index, _), frame in zip(still, self._still([job for _, job in still], options), strict=True):
             found[index] = [frame]
+        made = list(itertools.chain.from_iterable(found))
+        for frame in made:
+            self.steps.done("picture", frame.camera, frame.seq, began_ns, shared_by=len(made))
         return found
 
     def decode_all(self, jobs: Iterable[Job], options: DecodeOptions, together: int) -> Iterator[DecodedFrame]:
@@ -98,13 +110,15 @@ class JobDecoder:
         if not jobs:
             return []
         from discover_stream.codec.packet import parse_packet
+
+        packets = [parse_packet(job.data, camera=job.camera) for job in jobs]  # before networks are loaded for them
         from discover_stream.decoding import PacketRequest
         from discover_stream.generation.reuse import KeptPictures
 
         if self._kept is None:
             self._kept = KeptPictures(MAX_SESSIONS)
         requests = [
-            PacketRequest(parse_packet(job.data, camera=job.camera), job.camera, job.tasks, job.session) for job in jobs
+            PacketRequest(packet, job.camera, job.tasks, job.session) for packet, job in zip(packets, jobs, strict=True)
         ]
         return self._load().decode_many(requests, options, self._kept)
 
@@ -129,11 +143,18 @@ class JobDecoder:
                 self._sessions.popitem(last=False)
         return frames
 
+    def _painter(self, model: bytes) -> LatentCodec:
+        if self._threads is not None:
+            import torch
+
+            torch.set_num_threads(self._threads)  # of the thread that decodes
+        return learned_painter(model)
+
     def _reader(self, job: StreamJob) -> CameraReader:
         """What was decoded before a job: as this process knows it, or from what the job brings."""
         last, reader = self._sessions.pop(job.session, (None, None))
         if reader is None or last != job.follows:
-            last, reader = None, CameraReader(job.camera, lambda number: (), learned_painter)
+            last, reader = None, CameraReader(job.camera, lambda number: (), self._painter)
         for data in job.before:
             with suppress(BitstreamError):  # as if it was lost
                 packet = parse_stream_packet(data, camera=job.camera)

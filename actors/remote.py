@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from discover_stream.codec.critic import Critic
     from discover_stream.codec.model import CodecModel
     from discover_stream.decoded import DecodedFrame
+    from discover_stream.decoding import FrameDecoder
     from discover_stream.semantics.grounder import Grounder
 
 CONTROL = "control"
@@ -94,7 +94,6 @@ class RunLoopActor:
         keep those that a constructor got for as long as it may start the actor again. `settings` are those of an
         encoder now: they may have changed since its actor was made. `tracing` says whether frames are traced.
         """
-        self._steps.close()
         self._steps = Steps(type(self).__name__.removesuffix("Actor").lower(), tracing)
         if settings is not None:
             self.configure(settings)
@@ -108,6 +107,8 @@ class RunLoopActor:
         except LogError:
             self._let_go()
             raise
+        finally:
+            self._steps.close()
 
     @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
     def configure(self, settings: EncodeSettings) -> None:
@@ -310,23 +311,29 @@ class DecodeActor:
     def decode(self, jobs: list[Job], options: DecodeOptions) -> list[DecodedFrame]:
         """Decode packets, in order. Raises BitstreamError for one that is damaged or of another model."""
         from actors.job_decoder import JobDecoder
-        from discover_stream.sdk import LazyDecoder
 
         if self._decoder is None:
-            import torch
-
-            torch.set_num_threads(self._threads)
-            self._decoder = JobDecoder(LazyDecoder(decoding=self._decoding).get)
-        began_ns = time.time_ns()
+            self._decoder = JobDecoder(self._load, self._steps, self._threads)
         found = [frame for frames in self._decoder.decode_many(jobs, options) for frame in frames]
-        for frame in found:
-            self._steps.done("picture", frame.camera, frame.seq, began_ns, shared_by=len(found))
         self._done += len(found)
         return found
+
+    def _load(self) -> FrameDecoder:
+        """What decodes still mode; packets of stream mode need none of it."""
+        import torch
+
+        from discover_stream.sdk import LazyDecoder
+
+        torch.set_num_threads(self._threads)
+        return LazyDecoder(decoding=self._decoding).get()
 
     def report(self) -> Report:
         """The figures of this process."""
         return Report(os.getpid(), 1, self._done, None, self._steps.latency_ms())
+
+    def close(self) -> None:
+        """Send what is left of traces; the process is to be ended."""
+        self._steps.close()
 
 
 def asker(grounders: Sequence[Any], first: int) -> AskGround:

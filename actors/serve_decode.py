@@ -12,6 +12,7 @@ together, whoever asked; those of one session go to the replica that has what ca
 from __future__ import annotations
 
 import asyncio
+import time
 import warnings
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -22,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from actors.job_decoder import JobDecoder
 from actors.serve_start import ensure_serve
+from actors.steps import Steps
 from actors.stream_jobs import Job, StreamJob
 from discover_stream import __version__
-from discover_stream.config import Config
+from discover_stream.config import Config, TracingConfig
 from discover_stream.config_decoding import DecodingConfig
 from discover_stream.decode_options import DecodeOptions
 from discover_stream.types import DiscoverError
@@ -42,6 +44,7 @@ MAX_TRIES = 3
 """A job during which this many replicas died is given up."""
 AHEAD = 2
 """Requests of a viewer that are under way at once: one is decoded while the other travels."""
+_LEARNING = 0.2
 _DRAIN_S = 60.0
 """How long a replica that is to end may take for the jobs it has; each holds a few pictures."""
 
@@ -100,10 +103,22 @@ class PoolState:
         return not (self.running or self.starting or self.ending)
 
 
+class PoolUse:
+    """What one process has had decoded: `pictures` so far, and the seconds that one takes a decoder, lately."""
+
+    def __init__(self) -> None:
+        self.pictures, self.picture_s = 0, 0.0
+
+    def took(self, each_s: float) -> None:
+        """A picture came, which took so long."""
+        self.picture_s += (each_s - self.picture_s) * (_LEARNING if self.pictures else 1.0)
+        self.pictures += 1
+
+
 class DecodeReplica:
     """One process of the deployment."""
 
-    def __init__(self, scale: DecodeScale, decoding: DecodingConfig) -> None:
+    def __init__(self, scale: DecodeScale, decoding: DecodingConfig, tracing: TracingConfig) -> None:
         from ray import serve
 
         def load() -> FrameDecoder:  # not before a packet of still mode comes: others need none of it
@@ -115,21 +130,30 @@ class DecodeReplica:
             return LazyDecoder(decoding=decoding).get()
 
         # One thread decodes, so that the process can answer meanwhile: requests, health checks, cancellations.
-        decoder, thread = JobDecoder(load), ThreadPoolExecutor(1, "decoder")
+        self._steps = Steps("replay decoder", tracing)
+        decoder, thread = JobDecoder(load, self._steps, scale.threads), ThreadPoolExecutor(1, "decoder")
 
         @serve.batch(max_batch_size=scale.batch, batch_wait_timeout_s=0.0)  # type: ignore[untyped-decorator]
-        async def together(wanted: list[Wanted]) -> list[list[DecodedFrame] | Exception]:
-            return await asyncio.get_running_loop().run_in_executor(thread, decode_apart, decoder, wanted)
+        async def together(wanted: list[Wanted]) -> list[tuple[list[DecodedFrame] | Exception, float]]:
+            began_s = time.monotonic()
+            found = await asyncio.get_running_loop().run_in_executor(thread, decode_apart, decoder, wanted)
+            pictures = sum(len(frames) for frames in found if not isinstance(frames, Exception))
+            each_s = (time.monotonic() - began_s) / max(pictures, 1)
+            return [(frames, each_s) for frames in found]
 
         self._together = together
 
-    async def decode(self, job: Job, options: DecodeOptions) -> AsyncIterator[DecodedFrame]:
-        """The pictures of a job, one by one. Raises BitstreamError, InputError."""
-        found = await self._together((job, options))
+    async def decode(self, job: Job, options: DecodeOptions) -> AsyncIterator[tuple[DecodedFrame, float]]:
+        """The pictures of a job, one by one, each with the seconds that it took. Raises BitstreamError, InputError."""
+        found, each_s = await self._together((job, options))
         if isinstance(found, Exception):
             raise found
         for frame in found:
-            yield frame
+            yield frame, each_s
+
+    def __del__(self) -> None:
+        """Serve calls this when a replica is to end: what is left of traces is sent."""
+        self._steps.close()
 
 
 def decode_apart(decoder: JobDecoder, wanted: Sequence[Wanted]) -> list[list[DecodedFrame] | Exception]:
@@ -160,21 +184,28 @@ class ReplayPool:
 
     Args:
         scale: see there.
-        decoding: what decoders load, and what they run on. Systems of the same scale and decoding on one Ray share
-            their decoders.
+        decoding: what decoders load, and what they run on. Systems of the same scale, decoding and tracing on one Ray
+            share their decoders.
+        tracing: whether frames are traced.
+
+    Attributes:
+        use: how this process uses it.
 
     Raises DiscoverError where Serve does not start.
     """
 
-    def __init__(self, scale: DecodeScale, decoding: DecodingConfig | None = None) -> None:
+    def __init__(
+        self, scale: DecodeScale, decoding: DecodingConfig | None = None, tracing: TracingConfig | None = None
+    ) -> None:
         from ray import serve
 
         ensure_serve()
-        decoding = decoding or DecodingConfig()
-        named = repr((sorted(asdict(scale).items()), decoding, __version__))
+        self.use = PoolUse()
+        decoding, tracing = decoding or DecodingConfig(), tracing or TracingConfig()
+        named = repr((sorted(asdict(scale).items()), decoding, tracing, __version__))
         self.name = f"replay-{sha256(named.encode()).hexdigest()[:8]}"
         if self.name not in serve.status().applications:
-            application = deployment_of(scale).bind(scale, decoding)
+            application = deployment_of(scale).bind(scale, decoding, tracing)
             serve.run(application, name=self.name, route_prefix=None)
         self._handle = serve.get_deployment_handle(DEPLOYMENT, self.name)
 
@@ -206,7 +237,7 @@ class ReplayPool:
         try:
             while True:
                 while len(running) < ahead and (job := await anext(coming, None)) is not None:
-                    running.append(_Request(self._handle, job, options))
+                    running.append(_Request(self._handle, job, options, self.use))
                 if not running:
                     return
                 async for frame in running[0].frames():
@@ -239,7 +270,8 @@ class ReplayPool:
 class _Request:
     """One job at the deployment; it is under way as soon as this is made."""
 
-    def __init__(self, handle: Any, job: Job, options: DecodeOptions) -> None:
+    def __init__(self, handle: Any, job: Job, options: DecodeOptions, use: PoolUse) -> None:
+        self._use = use
         self._handle, self._job, self._options = handle.options(stream=True, session_id=job.session), job, options
         self._response = self._ask()
 
@@ -256,8 +288,9 @@ class _Request:
         for _ in range(MAX_TRIES):
             place = 0
             try:
-                async for frame in self._response:
+                async for frame, each_s in self._response:
                     place += 1
+                    self._use.took(each_s)
                     if place > given:  # others came before the replica died
                         given = place
                         yield frame

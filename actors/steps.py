@@ -39,10 +39,13 @@ class Steps:
 
             self._tracer = FrameTracer(service, tracing)
 
-    def done(self, step: str, camera: str, seq: int, began_ns: int, *, shared_by: int = 1) -> None:
+    def done(
+        self, step: str, camera: str, seq: int, began_ns: int, *, shared_by: int = 1, captured_ns: int | None = None
+    ) -> None:
         """A step of a frame has ended now; it began at a time of the wall clock, ns since the epoch.
 
-        `shared_by` frames were in it together: each gets its part of the duration.
+        `shared_by` frames were in it together: each gets its part of the duration. `captured_ns` is the frame's capture
+        time, which the step that begins its trace knows.
         """
         now_ns = time.time_ns()
         row = self._rows.get(step)
@@ -50,7 +53,7 @@ class Steps:
             row = self._rows[step] = deque(maxlen=_ROW)
         row.append((now_ns - began_ns) / 1e6 / shared_by)
         if self._tracer is not None:
-            self._tracer.span(step, camera, seq, began_ns, now_ns)
+            self._tracer.span(step, camera, seq, began_ns, now_ns, captured_ns)
 
     def latency_ms(self) -> dict[str, float]:
         """Milliseconds by step and figure: ``encode p50``, ``encode p95``, ``encode mean``, of the latest frames."""
@@ -64,6 +67,7 @@ class Steps:
         return found
 
     def close(self) -> None:
-        """Write what is left of traces."""
+        """Write what is left of traces; nothing is traced any more. May be called twice."""
         if self._tracer is not None:
             self._tracer.close()
+            self._tracer = None

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from actors.pool_policy import Decision, PoolLoad, PoolMemory, PoolRules, decide
 from actors.stream_jobs import Job, LiveJobs
+from discover_stream.config import TracingConfig
 from discover_stream.config_decoding import DecodingConfig
 from discover_stream.decode_options import DecodeOptions
 from discover_stream.types import DiscoverError, Profile
@@ -41,19 +42,22 @@ _DECIDE_S = 0.25
 _LATELY_S = 5.0
 _FIRST_GUESS_S = 0.2
 _LEARNING = 0.2
+_FINISH_S = 2.0
 
 Observer = Callable[[PoolLoad, Decision], None]
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerOptions:
-    """What each process takes: threads of its networks; of Ray's CPUs, GPUs and further resources; what it loads."""
+    """What each process takes: threads of its networks; of Ray's CPUs, GPUs and further resources; what it loads; and
+    whether frames are traced."""
 
     threads: int = 1
     cpus: float = 0.0
     gpus: float = 0.0
     resources: Mapping[str, float] = field(default_factory=dict)
     decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    tracing: TracingConfig = field(default_factory=TracingConfig)
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +176,7 @@ class SubscriberPool:
         """End all processes. What waits is given up."""
         self._stop.set()
         self._thread.join()
+        self._finish_traces()
         self._end_all(DiscoverError("subscriber pool: it was closed before this packet was decoded"))
 
     def __enter__(self) -> Self:
@@ -306,11 +311,18 @@ class SubscriberPool:
 
         wanted = self._worker
         actor = ray.remote(num_cpus=wanted.cpus, num_gpus=wanted.gpus, resources=dict(wanted.resources))(DecodeActor)
-        handle = actor.remote(wanted.threads, wanted.decoding)
+        handle = actor.remote(wanted.threads, wanted.decoding, wanted.tracing)
         worker = _Worker(handle, handle.report.remote())
         self._starts += 1
         self._workers.append(worker)
         return worker
+
+    def _finish_traces(self) -> None:
+        """Let processes send what they have of traces; they are killed next. Idle ones sent it while they waited."""
+        import ray
+
+        if self._worker.tracing.exporter == "otlp" and (warm := [item for item in self._workers if item.is_warm]):
+            ray.wait([item.handle.close.remote() for item in warm], num_returns=len(warm), timeout=_FINISH_S)
 
     def _end(self, worker: _Worker) -> None:
         import ray

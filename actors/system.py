@@ -245,7 +245,11 @@ class System:
         if self._decoders is None:
             config = self.config
             self._decoders = DecodePool(
-                config.pools.decode, config.threads.decode, config.decoding, options_of(config, "decode")
+                config.pools.decode,
+                config.threads.decode,
+                config.decoding,
+                options_of(config, "decode"),
+                config.tracing,
             )
             supervisor.watch_pool("decode", "decode", self._decoders.handles)
         return self._decoders.decode(jobs, options or DecodeOptions.of(self.config.decoding))
@@ -259,6 +263,9 @@ class System:
         if self._status is not None:
             self._status.stop()
             self._status = None
+        if self._decoders is not None:
+            self._decoders.close()
+            self._decoders = None
         self._supervisor = None
         stop_ray()
         if self._view is not None:

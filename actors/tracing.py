@@ -15,7 +15,12 @@ from typing import TYPE_CHECKING, Any
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    ConsoleSpanExporter,
+    SimpleSpanProcessor,
+    SpanExporter,
+)
 from opentelemetry.sdk.trace.id_generator import IdGenerator, RandomIdGenerator
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, Tracer, set_span_in_context
 
@@ -26,6 +31,10 @@ if TYPE_CHECKING:
 
 ROOT = "ingest"
 """The step that makes a frame's root span."""
+OLDEST_S = 60.0
+"""A root span begins with its frame's capture where that was at most so long before the frame came: what is told of a
+recording, whose frames were captured at some other time, begins when it is read."""
+_SEND_EVERY_S = 1.0
 
 
 def trace_id(camera: str, seq: int) -> int:
@@ -36,6 +45,14 @@ def trace_id(camera: str, seq: int) -> int:
 def root_id(camera: str, seq: int) -> int:
     """The id of its root span, 64 bits and never 0."""
     return trace_id(camera, seq) & (2**64 - 1) or 1
+
+
+def root_begin_ns(captured_ns: int | None, began_ns: int) -> int:
+    """When a frame's root span begins, ns since the epoch: with its capture, or where a camera's clock is ahead or
+    far behind, or a recording is played, when ingest has it. `captured_ns` may be unknown."""
+    if captured_ns is None or not 0 <= began_ns - captured_ns <= OLDEST_S * 1e9:
+        return began_ns
+    return captured_ns
 
 
 class _Ids(IdGenerator):
@@ -64,17 +81,26 @@ class FrameTracer:
         self._every, self._ids = config.every, _Ids()
         resource = Resource.create({"service.name": f"discover {service}".strip(), "process.pid": os.getpid()})
         self._provider = TracerProvider(resource=resource, id_generator=self._ids, shutdown_on_exit=True)
-        self._provider.add_span_processor(BatchSpanProcessor(exporter_of(config)))
+        exporter = exporter_of(config)
+        self._provider.add_span_processor(
+            BatchSpanProcessor(exporter, schedule_delay_millis=round(1000 * _SEND_EVERY_S))
+            if config.exporter == "otlp"
+            else SimpleSpanProcessor(exporter)  # a process that is killed loses none of its lines
+        )
         self._tracer: Tracer = self._provider.get_tracer("discover_stream")
 
-    def span(self, step: str, camera: str, seq: int, began_ns: int, ended_ns: int) -> None:
+    def span(
+        self, step: str, camera: str, seq: int, began_ns: int, ended_ns: int, captured_ns: int | None = None
+    ) -> None:
         """A step of a frame, as a part of the frame's trace; times in ns since the epoch."""
         if seq % self._every:
             return
         attributes: dict[str, str | int] = {"discover.camera": camera, "discover.seq": seq}
         if step == ROOT:
             self._ids.root = trace_id(camera, seq), root_id(camera, seq)
-            span = self._tracer.start_span("frame", Context(), start_time=began_ns, attributes=attributes)
+            first_ns = root_begin_ns(captured_ns, began_ns)
+            known = attributes if captured_ns is None else {**attributes, "discover.capture_ns": captured_ns}
+            span = self._tracer.start_span("frame", Context(), start_time=first_ns, attributes=known)
             self._ids.root = None
             span.end(ended_ns)
         parent = SpanContext(trace_id(camera, seq), root_id(camera, seq), True, TraceFlags(TraceFlags.SAMPLED))

@@ -107,7 +107,9 @@ def starting(config: Config, options: DecodeOptions, wanted: bool) -> Iterator[t
         price=pools.price,
         budget=pools.budget,
     )
-    workers = WorkerOptions(config.threads.decode, taken.cpus, taken.gpus, taken.custom, config.decoding)
+    workers = WorkerOptions(
+        config.threads.decode, taken.cpus, taken.gpus, taken.custom, config.decoding, config.tracing
+    )
     connect_ray(config.ray)
     try:
         with SubscriberPool(rules, workers, on_decision=tell_changes()) as pool, reporting(config.log.url, pool):

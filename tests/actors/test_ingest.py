@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import threading
 import time
+from datetime import datetime
 from pathlib import Path
 
 import av
@@ -14,7 +16,8 @@ import pytest
 from actors.frame_buffer import BufferRule, FrameBuffer
 from actors.ingest import IngestStage
 from actors.ingest_source import CameraReader, anchored, resumed, source_identity
-from discover_stream.config import CameraConfig
+from actors.steps import Steps
+from discover_stream.config import CameraConfig, TracingConfig
 from discover_stream.types import InputError
 from discover_stream.video.jpeg import decode_jpeg
 from discover_stream.video.sink import open_sink
@@ -426,3 +429,20 @@ def test_the_log_does_not_learn_a_cameras_password() -> None:
     assert known == "rtsp://gate.example:554/1?a=b at 5 fps"
     assert known == identity("rtsp://me:changed@gate.example:554/1?a=b", fps=5)
     assert identity("films/a@b/c.mp4") == "films/a@b/c.mp4"
+
+
+def test_a_frames_trace_begins_when_the_camera_captured_it(log, records, tmp_path: Path) -> None:
+    path = tmp_path / "spans.jsonl"
+    steps = Steps("ingest", TracingConfig(exporter="file", path=path))
+    live = CameraConfig(name="gate", source="sim://road?seed=1&width=96&height=64&fps=5&seconds=1", realtime=True)
+    assert ingest(log, live, steps=steps).run() == "ended"
+    roots = [span for span in map(json.loads, path.read_text().splitlines()) if span["name"] == "frame"]
+    captured = {frame.seq: frame.capture_ns for frame in frames(records, log)}
+    assert len(roots) == len(captured) == 5
+    early = 0
+    for root in roots:
+        mine = captured[root["attributes"]["discover.seq"]]
+        assert root["attributes"]["discover.capture_ns"] == mine
+        began = datetime.fromisoformat(root["start_time"]).timestamp()
+        early += abs(began - mine / 1e9) < 1e-3  # others were read a moment before the clock said so
+    assert early >= 1

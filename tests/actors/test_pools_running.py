@@ -3,31 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
+from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
 from stream_film import capture_ns, painted_film
 
+from actors.decode_pool import DecodePool
 from actors.local_ray import ray, start_ray, stop_ray
+from actors.metrics import metrics_text
 from actors.pool_policy import Decision, PoolLoad, PoolRules
+from actors.replay_status import ReplayStatus, pool_name
 from actors.serve_decode import DecodeScale, ReplayPool
 from actors.serve_start import HttpAddress, ensure_serve
 from actors.stream_jobs import DecodeJob, Item, Job, JobPlanner, StreamJob
-from actors.subscriber_pool import SubscriberPool
+from actors.subscriber_pool import SubscriberPool, WorkerOptions
+from actors.tracing import root_id, trace_id
 from discover_stream.codec.any_packet import any_packet_bytes
 from discover_stream.codec.camera_reader import CameraReader
+from discover_stream.config import TracingConfig
 from discover_stream.decode_options import DecodeOptions
 from discover_stream.sdk import TaskFrame, subscribe
 from discover_stream.types import BitstreamError, DiscoverError
+from topics import open_log
 from topics.catalogue import catalogue, task_topic
+from topics.log import Log
 from topics.sqlite import SqliteLog
+from topics.status import read_status
 
 FILM = painted_film()
 OPTIONS = DecodeOptions()
@@ -42,8 +52,26 @@ def ray_here() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def pool(ray_here: None) -> ReplayPool:
-    return ReplayPool(DecodeScale(most=2, busy=2.0, up_s=0.2, idle_s=1.0))
+def tracing(tmp_path_factory: pytest.TempPathFactory) -> TracingConfig:
+    return TracingConfig(exporter="file", path=tmp_path_factory.mktemp("traces") / "spans.jsonl")
+
+
+@pytest.fixture(scope="module")
+def pool(ray_here: None, tracing: TracingConfig) -> ReplayPool:
+    return ReplayPool(DecodeScale(most=2, busy=2.0, up_s=0.2, idle_s=1.0), tracing=tracing)
+
+
+def traced(tracing: TracingConfig, service: str) -> set[int]:
+    """The numbers of the frames whose pictures a kind of process wrote into their traces."""
+    assert tracing.path is not None
+    spans = [json.loads(line) for line in tracing.path.read_text().splitlines()]
+    mine = [span for span in spans if span["resource"]["attributes"]["service.name"] == f"discover {service}"]
+    for span in mine:
+        seq = span["attributes"]["discover.seq"]
+        assert span["name"] == "picture"
+        assert int(span["context"]["trace_id"], 16) == trace_id("gate", seq)
+        assert int(span["parent_id"], 16) == root_id("gate", seq)
+    return {span["attributes"]["discover.seq"] for span in mine}
 
 
 @pytest.fixture(scope="module")
@@ -87,12 +115,32 @@ def right(frames: list, images: list[np.ndarray]) -> bool:
 
 
 def test_replays_from_none_to_two_to_none_and_nobody_loses_a_picture(
-    pool: ReplayPool, images: list[np.ndarray]
+    pool: ReplayPool, images: list[np.ndarray], tracing: TracingConfig, tmp_path: Path
 ) -> None:
+    url = f"sqlite:{tmp_path}/log.db"
+    with open_log(url) as log, ReplayStatus(url, pool, look_s=0.1) as status:
+        log.create_topics(catalogue(["vehicles"]))
+        none_to_two_to_none(pool, images, status, log)
+        until(lambda: not any(thread.name == "replay status" for thread in threading.enumerate()))
+        (told,) = read_status(log).pools  # nobody looks any more, and what was seen stays
+        assert (told.wanted, told.running, told.cold_starts) == (0, 0, 1)
+        assert told.starts >= 2
+        status.close()
+        assert read_status(log).pools == ()
+    assert traced(tracing, "replay decoder") == {packet.seq for packet in FILM}
+
+
+def none_to_two_to_none(pool: ReplayPool, images: list[np.ndarray], status: ReplayStatus, log: Log) -> None:
     assert pool.state().none
     assert replicas() == []
-    assert right(list(pool.decode(jobs("first"), OPTIONS)), images)
+    assert read_status(log).pools == ()
+    assert right(list(status.decode(jobs("first"), OPTIONS)), images)
     assert pool.state().running == 1
+    until(lambda: read_status(log).pools[0].running == 1)
+    (told,) = read_status(log).pools
+    assert (told.pool, told.wanted, told.starts, told.cold_starts) == (pool_name(), 1, 1, 1)
+    assert told.decode_ms > 0
+    assert f'discover_pool_running{{pool="{pool_name()}"}} 1.0' in metrics_text(read_status(log)).decode()
     wrong, stop = [], threading.Event()
 
     def watch(number: int) -> None:
@@ -166,14 +214,26 @@ def test_a_replica_that_is_killed_is_not_noticed_by_who_watches(pool: ReplayPool
     assert right(frames, images)
 
 
-def test_the_same_scale_shares_decoders_and_http_comes_first_or_not_at_all(pool: ReplayPool) -> None:
-    assert ReplayPool(DecodeScale(most=2, busy=2.0, up_s=0.2, idle_s=1.0)).name == pool.name
+def test_the_same_scale_shares_decoders_and_http_comes_first_or_not_at_all(
+    pool: ReplayPool, tracing: TracingConfig
+) -> None:
+    assert ReplayPool(DecodeScale(most=2, busy=2.0, up_s=0.2, idle_s=1.0), tracing=tracing).name == pool.name
     ensure_serve()
     with pytest.raises(DiscoverError, match=r"runs without HTTP .* start the gateway before"):
         ensure_serve(HttpAddress(port=0))
 
 
+def test_the_pool_of_a_system_traces_pictures_too(ray_here: None, images: list[np.ndarray], tmp_path: Path) -> None:
+    tracing = TracingConfig(exporter="file", path=tmp_path / "spans.jsonl", every=2)
+    pool = DecodePool(1, 1, tracing=tracing)
+    assert right(list(pool.decode(jobs("system"), OPTIONS)), images)
+    pool.close()
+    assert traced(tracing, "decoder") == {packet.seq for packet in FILM if packet.seq % 2 == 0}
+
+
 def test_a_subscription_has_decoders_while_packets_come(ray_here: None, images: list[np.ndarray], tmp_path) -> None:
+    tracing = TracingConfig(exporter="file", path=tmp_path / "spans.jsonl")
+    worker = WorkerOptions(tracing=tracing)
     decisions: list[tuple[PoolLoad, Decision]] = []
     rules = PoolRules(most=3, deadline_s=0.5, cold_start_s=0.1, idle_s=0.5, down_s=0.5)
     with SqliteLog(tmp_path / "log.db") as log:
@@ -181,7 +241,9 @@ def test_a_subscription_has_decoders_while_packets_come(ray_here: None, images: 
         for packet in FILM:
             log.append(task_topic("vehicles"), "gate", any_packet_bytes(packet))
         with (
-            SubscriberPool(rules, on_decision=lambda load, decision: decisions.append((load, decision))) as pool,
+            SubscriberPool(
+                rules, worker, on_decision=lambda load, decision: decisions.append((load, decision))
+            ) as pool,
             subscribe("vehicles", log=log, timeout_s=0, pictures=pool) as subscription,
         ):
             until(lambda: len(decisions) >= 2)
@@ -205,6 +267,7 @@ def test_a_subscription_has_decoders_while_packets_come(ray_here: None, images: 
             late = pool.start(item, OPTIONS)
         with pytest.raises(DiscoverError, match="it was closed"):
             late.result(timeout=PATIENCE_S)
+    assert traced(tracing, "decoder") == {packet.seq for packet in FILM}
     wanted = [decision.workers for _, decision in decisions]
     assert wanted[0] == 0
     assert max(wanted) == 3

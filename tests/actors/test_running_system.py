@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from actors.tracing import root_id, trace_id
 from discover_stream.codec.any_packet import AnyPacket, any_packet_bytes, parse_any, route_any
 from discover_stream.codec.camera_reader import CameraReader
 from discover_stream.codec.packet import Packet, task_key
@@ -48,6 +49,7 @@ QUALITY = 3
 CONFIG = """
 log: {{path: {folder}/log.db}}
 tasks: [vehicles, pedestrians, everything]
+tracing: {{exporter: file, path: {folder}/spans.jsonl}}
 quality: 3
 max_lag: 4
 cameras:
@@ -294,6 +296,32 @@ def test_restarts_raise_the_incarnation_and_never_reuse_a_track(
             lives.setdefault(packet.incarnation, set()).update(r.track for r in reader.read(packet).regions)
         tracks = [track for ids in lives.values() for track in ids if track]
         assert len(tracks) == len(set(tracks))
+
+
+def test_a_frames_trace_goes_from_ingest_to_the_picture_of_a_replay(story: Story) -> None:
+    config = ("--config", str(story.folder / "config.yaml"))
+    replay = ("replay", STREAMED, "--to", "+1s", "--output", str(story.folder / "replay.mp4"), *config)
+    with running(story.folder / "replay.txt", *replay) as program:
+        assert program.end() == 0, program.said
+    spans = [json.loads(line) for line in (story.folder / "spans.jsonl").read_text().splitlines()]
+    named: dict[int, set[str]] = {}
+    for span in spans:
+        camera, seq = span["attributes"]["discover.camera"], span["attributes"]["discover.seq"]
+        assert int(span["context"]["trace_id"], 16) == trace_id(camera, seq)
+        if span["name"] == "frame":
+            assert span["parent_id"] is None
+            assert int(span["context"]["span_id"], 16) == root_id(camera, seq)
+        else:
+            assert int(span["parent_id"], 16) == root_id(camera, seq)
+        if camera == STREAMED:
+            named.setdefault(seq, set()).add(span["name"])
+    way = {"frame", "ingest", "queue", "read", "ground", "encode", "commit", "frame to packet", "route", "deliver"}
+    replayed = {seq for seq, names in named.items() if "picture" in names}
+    with open_source(story.folder / "replay.mp4", camera="replay") as source:
+        assert replayed == set(range(len(list(source))))
+    # Processes were killed, some between a commit and the word about it; such a frame lacks a span or two.
+    assert sum(way | {"picture"} <= names for names in named.values()) >= len(replayed) // 2 > 0
+    assert sum(way <= names for names in named.values()) >= FRAMES_EACH // 2
 
 
 @pytest.mark.parametrize("task", TASKS)

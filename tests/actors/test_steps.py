@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from actors.steps import Steps
+from actors.tracing import root_begin_ns
 from discover_stream.config import TracingConfig, parse_config
 from discover_stream.types import InputError
 
@@ -87,3 +88,12 @@ def test_spans_go_to_a_collector() -> None:
 def test_tracing_to_a_file_needs_one() -> None:
     with pytest.raises(InputError, match="needs a 'path'; add it"):
         parse_config("cameras: [{name: a, source: b}]\ntracing: {exporter: file}", "x.yaml")
+
+
+def test_a_root_span_begins_with_the_capture_of_a_frame_that_was_captured_just_now() -> None:
+    now_ns = 1_800_000_000 * 10**9
+    assert root_begin_ns(now_ns - 40 * 10**6, now_ns) == now_ns - 40 * 10**6
+    assert root_begin_ns(now_ns - 59 * 10**9, now_ns) == now_ns - 59 * 10**9, "it waited while the log was away"
+    assert root_begin_ns(now_ns - 61 * 10**9, now_ns) == now_ns, "a recording"
+    assert root_begin_ns(now_ns + 1, now_ns) == now_ns, "a clock that is ahead"
+    assert root_begin_ns(None, now_ns) == now_ns
