@@ -14,6 +14,7 @@ from uuid import uuid4
 import typer
 
 from actors.job_decoder import JobDecoder
+from actors.steps import Steps
 from actors.stream_jobs import Job
 from discover_stream.config import Config
 from discover_stream.decode_options import DecodeOptions
@@ -84,20 +85,26 @@ def decoding(config: Config) -> Iterator[Decode]:
                 yield frame
 
         if in_this_process(config):
-            decoder = JobDecoder(lambda: loaded(config))
-            yield lambda jobs, options: first_tells(decoder.decode_all(jobs, options, TOGETHER))
+            steps = Steps("replay", config.tracing)
+            decoder = JobDecoder(lambda: loaded(config), steps)
+            try:
+                yield lambda jobs, options: first_tells(decoder.decode_all(jobs, options, TOGETHER))
+            finally:
+                steps.close()
             return
         from actors.local_ray import connect_ray, stop_ray
+        from actors.replay_status import ReplayStatus
         from actors.serve_decode import DecodeScale, ReplayPool
 
         waiting.what = "starting Ray" if config.ray.address is None else f"connecting to Ray at {config.ray.address}"
         connect_ray(config.ray)
         try:
             waiting.what = "starting Ray Serve"
-            pool, ahead = ReplayPool(DecodeScale.of(config), config.decoding), 2 * config.pools.decode
+            pool, ahead = ReplayPool(DecodeScale.of(config), config.decoding, config.tracing), 2 * config.pools.decode
             state = pool.state()
             waiting.what = "decoding" if state.running else "a decoder is being started"
-            yield lambda jobs, options: first_tells(pool.decode(jobs, options, ahead=ahead))
+            with ReplayStatus(config.log.url, pool) as status:
+                yield lambda jobs, options: first_tells(status.decode(jobs, options, ahead=ahead))
         finally:
             stop_ray()
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from actors.metrics import metrics_text
+from actors.replay_status import pool_name
 from discover_stream import __version__
 from discover_stream.app.gateway.alerts import alerts_of
 from discover_stream.app.gateway.context import Caller, Here, allow
@@ -98,6 +99,7 @@ def system(gateway: Here, who: Caller) -> SystemState:
         pools=[
             PoolState(name=pool.pool, wanted=pool.wanted, running=pool.running, detail=pool.detail)
             for pool in table.pools
+            if pool.pool != pool_name()  # the decoder itself knows better, and sooner
         ]
         + [gateway.decoder.state()],
         alerts=alerts_of(table, now_ns),

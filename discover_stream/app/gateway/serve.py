@@ -138,7 +138,7 @@ class Server:
 
 @contextmanager
 def serving(config: Config, log: Log, decoder: Decoder, address: Address) -> Iterator[Server]:
-    """A gateway that answers for as long as the block lasts. Raises InputError."""
+    """A gateway that answers for as long as the block lasts, and closes the decoder then. Raises InputError."""
     state = open_state(config, address)
     server = Server(Gateway(config, log, state, decoder), address)
     try:
@@ -146,6 +146,7 @@ def serving(config: Config, log: Log, decoder: Decoder, address: Address) -> Ite
         yield server
     finally:
         server.stop()
+        decoder.close()
         with contextlib.suppress(Exception):
             state.close()
 
@@ -161,7 +162,7 @@ def run_gateway(path: Path | None, address: str, tell: Callable[[str], None]) ->
     where = parse_address(address)
     with (
         open_existing(config.log.url) as log,
-        serving(config, log, LocalDecoder(config.threads.decode, config.decoding), where) as server,
+        serving(config, log, LocalDecoder(config.threads.decode, config.decoding, config.tracing), where) as server,
         asked_to_stop() as asked,
     ):
         for line in greeting(server):

@@ -346,6 +346,9 @@ class Held:
     def state(self) -> Any:
         return self._decoder.state()
 
+    def close(self) -> None:
+        self._decoder.close()
+
 
 def test_decoding_ends_when_the_viewer_hangs_up(tmp_path: Path) -> None:
     config = load_config(film_log.record(tmp_path))
