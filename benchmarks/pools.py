@@ -1,6 +1,7 @@
 """Decoders on demand: how soon the first picture comes, and how many there are while a recorded load goes by.
 
-    python -m benchmarks.pools [--turns 10] [--trace benchmarks/pool_trace.json] [--record FILE] [--skip cold,trace,...]
+    python -m benchmarks.pools [--turns 10] [--modes stream,still] [--trace FILE] [--record FILE]
+        [--skip measure,replays,subscribers]
 
 A log of two simulated cameras is made first, one in each mode. Then:
 
@@ -127,9 +128,9 @@ def none_left(pool: ReplayPool) -> bool:
     return pool.state().none and decoding_processes() == 0
 
 
-def measure(pool: ReplayPool, url: str, turns: int) -> None:
-    """Print first pictures, cold and warm, of both modes."""
-    for camera in ("stream", "still"):
+def measure(pool: ReplayPool, url: str, turns: int, modes: Sequence[str]) -> None:
+    """Print first pictures, cold and warm, of the modes."""
+    for camera in modes:
         waited: dict[str, list[float]] = {"cold": [], "warm": []}
         busy: dict[str, list[float]] = {"cold": [], "warm": []}
         ends = []
@@ -240,6 +241,7 @@ def main() -> None:
     """Run what was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--turns", type=int, default=10)
+    parser.add_argument("--modes", default="stream,still", help="of which first pictures are measured")
     parser.add_argument("--trace", type=Path, default=TRACE)
     parser.add_argument("--record", type=Path)
     parser.add_argument("--log", help="a log made before")
@@ -254,7 +256,7 @@ def main() -> None:
             if not {"measure", "replays"} <= skip:
                 pool = ReplayPool(DecodeScale(most=trace["most"], idle_s=IDLE_S, up_s=0.5))
             if "measure" not in skip:
-                measure(pool, url, options.turns)
+                measure(pool, url, options.turns, options.modes.split(","))
             if "replays" not in skip:
                 print("viewers: ", shown(trace["viewers"]))
                 print("replicas:", shown(replay_trace(pool, url, trace["viewers"], trace["step_s"])), flush=True)
