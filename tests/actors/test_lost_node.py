@@ -29,7 +29,7 @@ from topics.reading import read_all
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-COUNT, FPS, PATIENCE_S = 48, 4, 400.0
+COUNT, FPS, PATIENCE_S = 24, 4, 400.0
 START_NS = 1_767_225_600 * 10**9
 CONFIG = """
 log: {{path: {folder}/log.db, partitions: 1}}
