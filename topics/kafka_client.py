@@ -71,7 +71,16 @@ class _NetClient(KafkaNetClient):  # type: ignore[misc]  # kafka-python has no t
             return False
 
 
-class StageProducer(KafkaProducer):  # type: ignore[misc]  # kafka-python has no types
+class QuietProducer(KafkaProducer):  # type: ignore[misc]  # kafka-python has no types
+    """A producer that is let go of in silence: when a process ends while brokers are away, kafka-python would print a
+    traceback for what it could not send, which somebody else tells already."""
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            super().__del__()
+
+
+class StageProducer(QuietProducer):
     """A transactional producer whose every step ends within a time."""
 
     @property
@@ -124,7 +133,7 @@ class KafkaClients:
         self._version: tuple[int, ...] | None = None
         self._admin: KafkaAdminClient | None = None
         self._lookup: KafkaConsumer | None = None
-        self._producer: KafkaProducer | None = None
+        self._producer: QuietProducer | None = None
 
     def admin(self) -> KafkaAdminClient:
         """The administration client, connected. Raises LogError for a broker that is absent or refuses us."""
@@ -206,16 +215,16 @@ class KafkaClients:
                 time.sleep(0.02)
                 self.forget(consumer)
 
-    def producer(self) -> KafkaProducer:
+    def producer(self) -> QuietProducer:
         """The idempotent producer of single records, for all threads."""
         self._check_open()
         self.admin()
         with self._lock:
             if self._producer is None:
-                self._producer = KafkaProducer(**self._options(), **self._producer_options())
+                self._producer = QuietProducer(**self._options(), **self._producer_options())
             return self._producer
 
-    def forget(self, client: KafkaConsumer | KafkaProducer | None = None) -> None:
+    def forget(self, client: KafkaConsumer | QuietProducer | None = None) -> None:
         """Let go of what remembers topics: one client, or both of those that are shared."""
         with self._lock:
             if self._lookup is not None and client in (None, self._lookup):

@@ -29,6 +29,7 @@ from discover_stream.codec.any_packet import AnyPacket, any_packet_bytes, parse_
 from discover_stream.codec.camera_reader import CameraReader
 from discover_stream.codec.packet import Packet, task_key
 from discover_stream.codec.stream_packet import StreamPacket
+from discover_stream.evaluation.pictures import psnr
 from discover_stream.sdk import TaskFrame, subscribe
 from discover_stream.types import Frame
 from discover_stream.video.sink import open_sink
@@ -387,7 +388,8 @@ def test_a_pool_of_decoders_shows_what_one_process_shows(story: Story, camera: s
         with open_source(film, camera="x") as source:
             pictures.append([frame.image for frame in source])
     assert len(pictures[0]) == 8
-    assert all((one == other).all() for one, other in zip(*pictures, strict=True))
+    # Still mode renders only what changed since the picture before, and each process has begun with another one.
+    assert all(psnr(one, other) >= 45 for one, other in zip(*pictures, strict=True))
 
 
 def test_a_live_subscriber_may_be_decoded_on_the_pool(story: Story) -> None:

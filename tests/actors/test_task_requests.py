@@ -54,7 +54,7 @@ def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def asking(url: str, tries: int = 2) -> Callable[[str], LabelAnswer]:
     endpoint = Endpoint("test-model", url, KEY)
-    return lambda description: ask_labels(description, endpoint, Patience(request_s=30, total_s=60, tries=tries))
+    return lambda description: ask_labels(description, endpoint, Patience(request_s=150, total_s=320, tries=tries))
 
 
 def never(description: str) -> LabelAnswer:

@@ -26,6 +26,12 @@ def places(index: int) -> Places:
     return found | ({3: (BLUE, 10.0, 62.0)} if index < LOOP // 2 else {})
 
 
+def kept_by_us() -> int:
+    """Bytes that lines of the project hold; what threads of earlier tests in this process do is left out."""
+    ours = [tracemalloc.Filter(True, f"*/{part}/*") for part in ("discover_stream", "numpy", "tests/codec")]
+    return sum(kept.size for kept in tracemalloc.take_snapshot().filter_traces(ours).statistics("filename"))
+
+
 def test_the_second_day_costs_what_the_first_did() -> None:
     encoder = StreamEncoder(StreamSettings(MODEL, fps=FPS))
     day = round(DAY * FPS)
@@ -42,7 +48,7 @@ def test_the_second_day_costs_what_the_first_did() -> None:
             off.append(apart(encoder.composite, image))
             if (seq + 1) % day == 0:
                 gc.collect()
-                memory.append(tracemalloc.get_traced_memory()[0])
+                memory.append(kept_by_us())
     finally:
         tracemalloc.stop()
     assert sent[1] < 1.3 * sent[0]

@@ -199,6 +199,10 @@ def test_judges_see_every_layer_of_a_codecs_pyramid() -> None:
     assert all(every % 2 == 1 for every in EVERY.values())
 
 
+ELSEWHERE = {"vvc-intra"}
+"""Systems of the papers' tables alone: they need a program that few have."""
+
+
 @pytest.mark.parametrize("size", ["tiny", "quick", "full"])
 def test_every_setting_of_the_grids_can_be_built(size: str) -> None:
     for specs in (image_grid(size), video_grid(size)):  # type: ignore[arg-type]
@@ -206,7 +210,7 @@ def test_every_setting_of_the_grids_can_be_built(size: str) -> None:
         assert specs[0].name == "original"
         for spec in specs:
             assert build_system(spec).command()
-    assert {spec.name for spec in (*image_grid("full"), *video_grid("full"))} == set(BUILDERS)
+    assert {spec.name for spec in (*image_grid("full"), *video_grid("full"))} == set(BUILDERS) - ELSEWHERE
 
 
 @pytest.mark.parametrize(

@@ -15,20 +15,21 @@ from benchmarks.masked_area import (
     curves,
     frames_of,
     measured,
-    object_cells,
     plot,
     still,
     truth_of,
 )
 from discover_stream.codec.composing import PlatePicture
 from discover_stream.codec.conditional_model import load_conditional
+from discover_stream.codec.latent_atoms import LatentCodec
 from discover_stream.codec.model import load_codec, shipped_weights
-from discover_stream.codec.records import QuarterBox, Window
+from discover_stream.codec.records import QuarterBox
 from discover_stream.codec.transforms import TransformConfig
 from discover_stream.evaluation.boxes import Detection
 from discover_stream.evaluation.detectors import NanoDetector
 from discover_stream.generation.render import VAE_FILE, load_vae
 from discover_stream.generation.vae import VaeShape, build_vae
+from discover_stream.painting import autoencoder
 from discover_stream.training.conditional import TrainableConditional
 from discover_stream.training.export import export_conditional
 from discover_stream.types import Box, Image
@@ -80,23 +81,13 @@ def test_only_what_was_drawn_has_to_be_found(found: list[Thing]) -> None:
     assert [one.crowd for one in truth_of(found[:1], Fixed(elsewhere, here))] == [True, False]
 
 
-def test_the_cells_of_an_object_are_those_it_touches() -> None:
-    mask = np.zeros((64, 64), bool)
-    mask[20, 40] = True
-    image = np.zeros((64, 64, 3), np.uint8)
-    thing = Thing("x", image, PlatePicture(image), QuarterBox.of(Box(30, 10, 62, 42)), mask)
-    cells = object_cells(thing, Window.around(thing.box, 0))
-    assert np.argwhere(cells).tolist() == [[0, 0]]
-    beyond = Window(-16, -16, 3, 4)
-    assert np.argwhere(object_cells(thing, beyond)).tolist() == [[2, 3]]
-
-
 def test_ours_and_av1_stand_in_one_plot(found: list[Thing], tmp_path: Path) -> None:
     torch.manual_seed(0)
     small = TransformConfig(**CODEC | {"groups": (4, 8)})  # type: ignore[arg-type]
     with torch.no_grad():
         export_conditional(TrainableConditional(small), tmp_path / "codec.safetensors", latent_space="x")
-    random = conditional(load_conditional(tmp_path / "codec.safetensors"), build_vae(VaeShape(8)).eval())
+    model = load_conditional(tmp_path / "codec.safetensors")
+    random = conditional(LatentCodec(model, autoencoder(build_vae(VaeShape(8)).eval())))
     shipped = still(load_codec(), load_vae(shipped_weights() / VAE_FILE))
     coders = {"av1 residual": av1(True), "still": shipped, "conditional": random}
     settings = {"av1 residual": (20, 50), "still": (1, 8), "conditional": (1,)}
