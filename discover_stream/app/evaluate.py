@@ -109,7 +109,7 @@ def paper(
     settings: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="count, part, qualities, grounder, device or threads; repeatable."
+            "--set", metavar="KEY=VALUE", help="count, part, qualities, grounder, device, note, ...; repeatable."
         ),
     ] = None,
 ) -> None:

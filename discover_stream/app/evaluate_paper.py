@@ -69,6 +69,7 @@ class PaperSettings(BaseModel):
     interim: bool = Field(default=False, title="Run nothing: pool the parts that are finished, while others run")
     device: Literal["auto", "cpu", "cuda"] = Field(default="auto", title="Of the diffusion model and the judges")
     threads: int = Field(default=1, ge=1, le=256, title="Of a process; the number changes the last digits")
+    note: str = Field(default="", title="Said with the table, such as what else the machine was doing")
 
 
 @dataclass(frozen=True)
@@ -258,6 +259,8 @@ def write_table(order: PaperOrder, plan: Plan, pictures: PictureSet, models: Mod
         remarks.append(f"in {empty} of {len(grounded)} pictures the grounder found nothing to send")
     if not models.reads_tags and any(is_mode(line.name.partition(" ")[0]) for line in lines):
         remarks.append("these weights read no tags: they cost bits and change nothing")
+    if order.settings.note:
+        remarks.append(order.settings.note)
     result = {
         "table": order.table,
         "set": pictures.name,

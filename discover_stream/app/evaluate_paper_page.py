@@ -53,13 +53,13 @@ def page_of(result: Result, level: int = 1) -> str:
 def _counted(result: Result) -> list[str]:
     """How much the scores rest on."""
     scores = result["lines"][0]["scores"]
-    return [f"{words.format(int(scores[name]))}" for name, words in COUNTS.items() if name in scores]
+    return [words.format(int(scores[name])) for name, words in COUNTS.items() if scores.get(name)]
 
 
 def basis_of(result: Result) -> int:
     """How many objects, patches or pictures the scores rest on."""
     scores = result["lines"][0]["scores"]
-    found = [int(scores[name]) for name in COUNTS if name in scores]
+    found = [int(scores[name]) for name in COUNTS if scores.get(name)]
     return min(found or [int(result["pictures"])])
 
 

@@ -74,7 +74,8 @@ def test_the_table_says_what_was_measured(report: Path) -> None:
 def test_a_second_run_measures_nothing(street: Path, report: Path, capsys: pytest.CaptureFixture[str]) -> None:
     cases = {path: path.stat().st_mtime_ns for path in (report / "cases").iterdir()}
     assert len(cases) == 2 * (1 + len(SYSTEMS))
-    assert run(command(street, report)) == 0
+    assert run(command(street, report, "--set", "note=other work was running")) == 0
+    assert "* Other work was running\n" in (report / "paper-detection-set.md").read_text()
     assert {path: path.stat().st_mtime_ns for path in (report / "cases").iterdir()} == cases
     assert "detection on set:" not in capsys.readouterr().err
 
@@ -91,6 +92,16 @@ def test_finished_parts_are_pooled_early(street: Path, report: Path, tmp_path: P
     found = json.loads((tmp_path / "paper-detection-set.json").read_text())
     assert "1 of 2 parts are finished" in found["remarks"][0]
     assert found["lines"][0]["scores"]["objects"] < full["lines"][0]["scores"]["objects"]
+
+
+def test_scores_without_their_networks_are_not_spoken_of(street: Path, tmp_path: Path) -> None:
+    """Without a network for FID no patches are counted, and the page says nothing of them."""
+    words = [word for name in ("lpips", "dists", "inception") for word in ("--judge", f"{name}=none")]
+    words += ["--on", str(street / "images"), "--set", "grounder=annotated", "--system", "jpeg:quality=8"]
+    assert run(["eval", "paper", "--table", "perception", *words, "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "paper-perception-images.md").read_text()
+    assert "PSNR" in page
+    assert "FID" not in page.partition("published")[0]
 
 
 def test_the_block_of_the_results_page_is_its_own(report: Path, tmp_path: Path) -> None:
