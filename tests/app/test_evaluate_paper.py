@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,22 @@ def test_scores_without_their_networks_are_not_spoken_of(street: Path, tmp_path:
     page = (tmp_path / "paper-perception-images.md").read_text()
     assert "PSNR" in page
     assert "FID" not in page.partition("published")[0]
+
+
+def test_two_processes_share_a_table(street: Path, tmp_path: Path) -> None:
+    """Each of the two pictures is measured by one process only, and one of them pools both."""
+    launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+    words = ["--table", "detection", "--on", str(street), "--judge", "nano", "--set", "part=1", "--set", "device=cpu"]
+    words += ["--set", "grounder=annotated", "--system", "jpeg:quality=8", "--out", str(tmp_path)]
+    whole = [sys.executable, *launch, "-m", "discover_stream.app.cli", "eval", "paper", *words]
+    done = subprocess.run(whole, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "paper-detection-set.json").read_text())
+    assert [line["system"] for line in found["lines"]] == ["original", "jpeg:quality=8"]
+    assert found["pictures"] == 2
+    assert done.stderr.count("detection on set: ") == 4  # two systems on two parts; each on its own would say eight
+    assert done.stdout.count("paper-detection-set.json") == 1
 
 
 def test_the_block_of_the_results_page_is_its_own(report: Path, tmp_path: Path) -> None:
