@@ -40,6 +40,9 @@ Wanted = tuple[Job, DecodeOptions]
 DEPLOYMENT = "decoder"
 LOOK_BACK_S = 3.0
 """Serve averages the number of requests over this time."""
+TELL_S = 0.5
+"""How often handles and replicas tell Serve's controller what waits. By Serve's ten seconds, most of a cold start would
+be waiting for the next word."""
 MAX_TRIES = 3
 """A job during which this many replicas died is given up."""
 AHEAD = 2
@@ -335,6 +338,7 @@ def deployment_of(scale: DecodeScale) -> Any:
             downscale_delay_s=scale.idle_s,
             downscale_to_zero_delay_s=scale.idle_s,
             look_back_period_s=LOOK_BACK_S,
+            metrics_interval_s=TELL_S,
         )
     deploy = serve.deployment(
         name=DEPLOYMENT,
