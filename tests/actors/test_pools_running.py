@@ -136,7 +136,7 @@ def none_to_two_to_none(pool: ReplayPool, images: list[np.ndarray], status: Repl
     assert read_status(log).pools == ()
     assert right(list(status.decode(jobs("first"), OPTIONS)), images)
     assert pool.state().running == 1
-    until(lambda: read_status(log).pools[0].running == 1)
+    until(lambda: read_status(log).pools[0].running == 1 and read_status(log).pools[0].decode_ms > 0)
     (told,) = read_status(log).pools
     assert (told.pool, told.wanted, told.starts, told.cold_starts) == (pool_name(), 1, 1, 1)
     assert told.decode_ms > 0
