@@ -31,7 +31,7 @@ from topics.kafka_diagnosis import find_cause
 from topics.kafka_errors import explain
 from topics.kafka_offsets import KafkaOffsets
 from topics.kafka_reader import KafkaReader
-from topics.log import Fenced, LogError, Record
+from topics.log import Fenced, LogError, OutcomeUnknown, Record
 
 _HEIR_S = 1.0
 _FENCED = ProducerFencedError | InvalidProducerEpochError
@@ -318,8 +318,12 @@ class KafkaStage:
             else:
                 raise explain(error, what, settings) from error
         reason = explain(find_cause(error, self._refused, self._clients), what, settings, ANSWER_S)
-        outcome = "whether the transaction was committed is not known" if self._asked else "nothing was committed"
-        self._lost = LogError(f"{reason}; {outcome}: acquire the stage again")
+        if self._asked:
+            self._lost = OutcomeUnknown(
+                f"{reason}; whether the transaction was committed is not known: acquire the stage again"
+            )
+        else:
+            self._lost = LogError(f"{reason}; nothing was committed: acquire the stage again")
         self.close()
         if isinstance(error, _FENCED):
             self._lost = self._find_heir()

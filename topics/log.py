@@ -44,6 +44,10 @@ class Fenced(LogError):
     """Another holder has acquired this stage and partition; nothing of this attempt was written."""
 
 
+class OutcomeUnknown(LogError):
+    """Whether a transaction was committed is not known: the stage is of no more use, acquiring it again settles it."""
+
+
 class MessageTooLarge(LogError):
     """A record is larger than `MAX_MESSAGE_BYTES`."""
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from topics.catalogue import REQUESTS
-from topics.log import Fenced, Log, Reader, Record, Stage, UnknownTopic
+from topics.log import Fenced, Log, OutcomeUnknown, Reader, Record, Stage, UnknownTopic
 from topics.messages import ClaimBeat, InquiryRecord, TaskRequest, decode, encode
 from topics.reading import read_to_end
 
@@ -114,19 +114,25 @@ def decided(log: Log, owner: str, decide: Callable[[Stage], T]) -> T:
 
     `decide` gets the stage `REGISTRY`, reads what it needs (everything committed so far is there), and writes in one
     transaction. Whoever acquires the stage meanwhile fences it: then nothing of it was written, and it is called
-    again, after a pause that grows and varies. Raises Fenced when others keep coming in between for two minutes.
+    again, after a pause that grows and varies. So it is where a broker does not say whether acquiring took place, as
+    it may when several do so at once. Raises Fenced or OutcomeUnknown when that goes on for two minutes, and
+    OutcomeUnknown at once when it is what `decide` wrote that is not known of.
     """
     deadline = time.monotonic() + _PATIENCE_S
     pause_s = _FIRST_PAUSE_S
     while True:
         try:
             stage = log.stage(REGISTRY, 0, owner)
-            try:
-                return decide(stage)
-            finally:
-                stage.close()
-        except Fenced:
+        except (Fenced, OutcomeUnknown):
             if time.monotonic() >= deadline:
                 raise
-            time.sleep(pause_s * (0.5 + random.random()))
-            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+        else:
+            try:
+                return decide(stage)
+            except Fenced:
+                if time.monotonic() >= deadline:
+                    raise
+            finally:
+                stage.close()
+        time.sleep(pause_s * (0.5 + random.random()))
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)

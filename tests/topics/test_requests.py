@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from topics.catalogue import REQUESTS, CatalogueSettings, catalogue
-from topics.log import Fenced, Log, Stage
+from topics.log import Fenced, Log, OutcomeUnknown, Stage
 from topics.messages import InquiryRecord, TaskRequest, encode
 from topics.requests import REGISTRY, RequestTable, decided, read_requests, send_beat
 
@@ -105,6 +105,28 @@ def test_a_decision_that_is_always_fenced_ends(log: Log, monkeypatch: pytest.Mon
             pass
 
     with pytest.raises(Fenced):
+        decided(log, "test", decide)
+
+
+def test_a_stage_that_may_or_may_not_be_ours_is_acquired_again(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    acquire, asked = log.stage, []
+
+    def stage(*place, **options) -> Stage:
+        asked.append(place)
+        if len(asked) == 1:
+            raise OutcomeUnknown("the broker did not say")
+        return acquire(*place, **options)
+
+    monkeypatch.setattr(log, "stage", stage)
+    assert decided(log, "test", lambda stage: stage.state) is None
+    assert len(asked) == 2
+
+
+def test_a_decision_of_which_nobody_knows_whether_it_holds_is_told(log: Log) -> None:
+    def decide(stage: Stage) -> None:
+        raise OutcomeUnknown("the broker did not say")
+
+    with pytest.raises(OutcomeUnknown):
         decided(log, "test", decide)
 
 
