@@ -10,20 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from discover_stream.app.options import AsJson, ConfigFile, LogAddress, log_address, refuse_both
 from discover_stream.types import InputError
 
 if TYPE_CHECKING:
     from actors.cameras import CameraFacts
     from discover_stream.config import CameraConfig
-
-_Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="The configuration (default: the packaged local.yaml)."),
-]
-_Address = Annotated[
-    str | None, typer.Option("--log", metavar="ADDRESS", help="A log such as sqlite:out/discover.db, instead.")
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def add(  # noqa: PLR0913 (options of a command)
@@ -46,9 +38,9 @@ def add(  # noqa: PLR0913 (options of a command)
     quality: Annotated[int | None, typer.Option(help="1 to 8 (default: as for all).")] = None,
     bitrate: Annotated[float | None, typer.Option(help="kbit/s in stream mode (default: what it takes).")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Change the settings of a camera that is there.")] = False,
-    config: _Config = None,
-    address: _Address = None,
-    as_json: _Json = False,
+    config: ConfigFile = None,
+    address: LogAddress = None,
+    as_json: AsJson = False,
 ) -> None:
     """Have a camera, at once on a running system, and in every later one."""
     from actors.cameras import add_camera
@@ -70,7 +62,7 @@ def add(  # noqa: PLR0913 (options of a command)
     typer.echo(json.dumps(camera_json(facts)) if as_json else f"{camera_line(facts)}; a running system begins at once")
 
 
-def list_(*, config: _Config = None, address: _Address = None, as_json: _Json = False) -> None:
+def list_(*, config: ConfigFile = None, address: LogAddress = None, as_json: AsJson = False) -> None:
     """List the cameras of the log."""
     from actors.cameras import list_cameras
     from discover_stream.sdk import open_existing
@@ -83,8 +75,8 @@ def list_(*, config: _Config = None, address: _Address = None, as_json: _Json = 
 def remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As `camera list` prints it.")],
     *,
-    config: _Config = None,
-    address: _Address = None,
+    config: ConfigFile = None,
+    address: LogAddress = None,
 ) -> None:
     """Read a camera no more, now and later. Its archive stays for as long as retention keeps it."""
     from actors.cameras import remove_camera
@@ -112,20 +104,6 @@ def camera_config(settings: dict[str, Any]) -> CameraConfig:
             f"camera {settings.get('name')}: {place}: {first['msg'].removeprefix('Value error, ')} "
             f"(it is {first['input']!r}); correct it"
         ) from None
-
-
-def log_address(config: Path | None, address: str | None) -> str:
-    """The address of the log that is meant. Raises InputError where both say it."""
-    from discover_stream.config import load_config
-
-    refuse_both(config, address)
-    return address if address is not None else load_config(config).log.url
-
-
-def refuse_both(config: Path | None, address: str | None) -> None:
-    """Raise InputError where a configuration and an address both name a log."""
-    if config is not None and address is not None:
-        raise InputError("both --config and --log name a log; use one of them")
 
 
 def owner() -> str:

@@ -9,28 +9,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from discover_stream.app.options import AsJson, ConfigFile, LogAddress, log_address
 from discover_stream.types import InputError
 
 if TYPE_CHECKING:
     from topics.dead_letters import DeadLetter
     from topics.log import Log
 
-_Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="The configuration (default: the packaged local.yaml)."),
-]
-_Address = Annotated[
-    str | None, typer.Option("--log", metavar="ADDRESS", help="A log such as sqlite:out/discover.db, instead.")
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-
 
 def list_(
     *,
-    config: _Config = None,
-    address: _Address = None,
+    config: ConfigFile = None,
+    address: LogAddress = None,
     camera: Annotated[str | None, typer.Option(help="Only this camera.")] = None,
-    as_json: _Json = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the dead records: which, from where, since when and why."""
     from topics.dead_letters import dead_letters
@@ -48,9 +40,9 @@ def list_(
 def show(
     name: Annotated[str, typer.Argument(metavar="PARTITION:OFFSET", help="As `dead list` prints it.")],
     *,
-    config: _Config = None,
-    address: _Address = None,
-    as_json: _Json = False,
+    config: ConfigFile = None,
+    address: LogAddress = None,
+    as_json: AsJson = False,
 ) -> None:
     """Tell everything about one dead record."""
     from topics.dead_letters import dead_letter, kept_value
@@ -71,8 +63,8 @@ def retry(
         list[str] | None, typer.Argument(metavar="PARTITION:OFFSET...", help="As `dead list` prints them.")
     ] = None,
     *,
-    config: _Config = None,
-    address: _Address = None,
+    config: ConfigFile = None,
+    address: LogAddress = None,
     everything: Annotated[bool, typer.Option("--all", help="All that were not retried before.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Also those that were retried before.")] = False,
 ) -> None:
@@ -116,12 +108,9 @@ def register(app: typer.Typer) -> None:
 
 def _log(config: Path | None, address: str | None) -> Log:
     """The log of a configuration, or at an address. Raises InputError for both, and where there is none."""
-    from discover_stream.config import load_config
     from discover_stream.sdk import open_existing
 
-    if config is not None and address is not None:
-        raise InputError("both --config and --log name a log; use one of them")
-    return open_existing(load_config(config).log.url if address is None else address)
+    return open_existing(log_address(config, address))
 
 
 def _line(letter: DeadLetter) -> str:

@@ -9,21 +9,17 @@ from typing import TYPE_CHECKING, Annotated, cast, get_args
 
 import typer
 
+from discover_stream.app.options import ConfigFile
 from discover_stream.types import InputError
 
 if TYPE_CHECKING:
     from discover_stream.app.gateway.models import Role
     from discover_stream.app.gateway.tokens import GatewayState
 
-_Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="The configuration (default: the packaged local.yaml)."),
-]
-
 
 def gateway(
     *,
-    config: _Config = None,
+    config: ConfigFile = None,
     http: Annotated[
         str, typer.Option("--http", metavar="HOST:PORT", help="Where to listen; others than this machine need tokens.")
     ] = "127.0.0.1:8000",
@@ -43,7 +39,7 @@ def make(
     ] = None,
     task: Annotated[list[str] | None, typer.Option(metavar="TASK", help="A task that a subscriber may see.")] = None,
     days: Annotated[float | None, typer.Option(min=0.001, max=36500, help="End after so many days.")] = None,
-    config: _Config = None,
+    config: ConfigFile = None,
 ) -> None:
     """Make a token and print it: nobody can see it again. From then on every request needs one."""
     from discover_stream.app.gateway.models import Role as Known
@@ -58,7 +54,7 @@ def make(
 
 
 def listed(
-    *, config: _Config = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+    *, config: ConfigFile = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
     """Tokens that were made, without what opens anything."""
     import time
@@ -96,7 +92,7 @@ def listed(
 def revoke(
     identity: Annotated[str, typer.Argument(metavar="ID", help="As `discover token list` prints it.")],
     *,
-    config: _Config = None,
+    config: ConfigFile = None,
 ) -> None:
     """End a token at once, and every key that was made with it."""
     with closing(_state(config)) as state:

@@ -5,31 +5,24 @@ from __future__ import annotations
 import json
 import sys
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-_Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="The configuration (default: the packaged local.yaml)."),
-]
-_Address = Annotated[
-    str | None, typer.Option("--log", metavar="ADDRESS", help="A log such as sqlite:out/discover.db, instead.")
-]
+from discover_stream.app.options import ConfigFile, LogAddress, log_address
+
 _CLEAR = "\x1b[H\x1b[J"
 
 
 def status(
     *,
-    config: _Config = None,
-    address: _Address = None,
+    config: ConfigFile = None,
+    address: LogAddress = None,
     once: Annotated[bool, typer.Option("--once", help="Print it once.")] = False,
     every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks.")] = 2.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line per look.")] = False,
 ) -> None:
     """Show cameras with frame rate, lag, drops by reason, kbit/s by task and health, until Ctrl-C."""
-    from discover_stream.app.camera import log_address
     from discover_stream.app.status_view import status_json, status_lines
     from discover_stream.sdk import open_existing
     from topics.status import read_status
@@ -49,7 +42,7 @@ def status(
 
 def doctor(
     *,
-    config: _Config = None,
+    config: ConfigFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, one line per finding.")] = False,
 ) -> None:
     """Look at everything that a system needs, and say what to do about each problem. Exit status 1 if there are any."""

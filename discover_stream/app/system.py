@@ -9,12 +9,8 @@ from typing import Annotated
 import typer
 
 from discover_stream.app.events import Format
+from discover_stream.app.options import ConfigFile
 from discover_stream.types import Profile
-
-_Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="The configuration (default: the packaged local.yaml)."),
-]
 
 
 class RoleName(StrEnum):
@@ -27,7 +23,7 @@ class RoleName(StrEnum):
 
 def run(
     *,
-    config: _Config = None,
+    config: ConfigFile = None,
     until_idle: Annotated[
         bool, typer.Option("--until-idle", help="End once every source has ended and everything is routed.")
     ] = False,
@@ -59,7 +55,7 @@ def run(
 def subscribe(  # noqa: PLR0913 (options of a command)
     task: Annotated[str, typer.Argument(metavar="TASK", help="Name of a task that the system runs.")],
     *,
-    config: _Config = None,
+    config: ConfigFile = None,
     group: Annotated[
         str | None, typer.Option(help="Go on where this group stopped, and store how far it came.")
     ] = None,
@@ -105,7 +101,7 @@ def replay(  # noqa: PLR0913 (options of a command)
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a JSON line per frame: provenance, changes, invention score.")
     ] = False,
-    config: _Config = None,
+    config: ConfigFile = None,
 ) -> None:
     """Decode a part of a camera's archive to a film or pictures. Times are capture times."""
     import json

@@ -8,16 +8,8 @@ from typing import Annotated
 
 import typer
 
+from discover_stream.app.options import AsJson, ConfigFile, LogAddress
 from discover_stream.types import Profile
-
-_Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="The configuration (default: the packaged local.yaml)."),
-]
-_Address = Annotated[
-    str | None, typer.Option("--log", metavar="ADDRESS", help="A log such as sqlite:out/discover.db, instead.")
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def add(  # noqa: PLR0913 (options of a command)
@@ -48,9 +40,9 @@ def add(  # noqa: PLR0913 (options of a command)
     tags: Annotated[
         bool | None, typer.Option("--tags/--no-tags", help="Name the labels that are present in each packet, or not.")
     ] = None,
-    config: _Config = None,
-    address: _Address = None,
-    as_json: _Json = False,
+    config: ConfigFile = None,
+    address: LogAddress = None,
+    as_json: AsJson = False,
 ) -> None:
     """Turn a task on, everywhere and at once. A new one is described to a language model, once ever."""
     from discover_stream.app.task_report import added_json, added_lines
@@ -63,7 +55,7 @@ def add(  # noqa: PLR0913 (options of a command)
         typer.echo(line)
 
 
-def list_(*, config: _Config = None, address: _Address = None, as_json: _Json = False) -> None:
+def list_(*, config: ConfigFile = None, address: LogAddress = None, as_json: AsJson = False) -> None:
     """List the tasks of the log, and those that come with the package."""
     from discover_stream.app.task_report import listed, listed_line
 
@@ -74,9 +66,9 @@ def list_(*, config: _Config = None, address: _Address = None, as_json: _Json = 
 def show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As `task list` prints it.")],
     *,
-    config: _Config = None,
-    address: _Address = None,
-    as_json: _Json = False,
+    config: ConfigFile = None,
+    address: LogAddress = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show a task as a label-set file, which --labels takes, with where its labels came from."""
     from discover_stream.app.task_report import shown, shown_text
@@ -88,8 +80,8 @@ def show(
 def remove(
     name: Annotated[str, typer.Argument(metavar="NAME", help="As `task list` prints it.")],
     *,
-    config: _Config = None,
-    address: _Address = None,
+    config: ConfigFile = None,
+    address: LogAddress = None,
 ) -> None:
     """Turn a task off, everywhere and at once. Its labels, and packets it was sent, stay in the log."""
     from discover_stream.app.task_work import open_place, removed

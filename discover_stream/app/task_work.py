@@ -16,6 +16,7 @@ import yaml
 from actors.system import catalogue_settings
 from actors.task_requests import AskLabels, Order, obtain_labels
 from actors.task_switch import TaskFacts, ensure_topics, give_labels, switch_off, switch_on, task_facts
+from discover_stream.app.options import refuse_both
 from discover_stream.config import LogConfig, MllmConfig, load_config
 from discover_stream.sdk import open_existing
 from discover_stream.semantics.labels import RESERVED_NAMES, builtin_tasks, checked_labels, load_task, parse_task
@@ -87,8 +88,7 @@ def owner() -> str:
 def open_place(config: Path | None, address: str | None, *, create: bool = False) -> Iterator[Place]:
     """The log of a configuration, or at an address. Raises InputError for both, and where there is none and none
     is to be made."""
-    if config is not None and address is not None:
-        raise InputError("both --config and --log name a log; use one of them")
+    refuse_both(config, address)
     if address is not None:
         with open_existing(address) as log:
             yield Place(log, catalogue_settings(LogConfig()), MllmConfig(), frozenset(), "")

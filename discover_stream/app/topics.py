@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-_Config = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", metavar="FILE", help="The configuration (default: the packaged local.yaml)."),
-]
-_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+from discover_stream.app.options import AsJson, ConfigFile
 
 
-def plan(*, config: _Config = None, as_json: _Json = False) -> None:
+def plan(*, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Tell what `apply` would do, and change nothing."""
     from discover_stream.app.topics_work import Planned, planned
 
@@ -33,7 +28,7 @@ def plan(*, config: _Config = None, as_json: _Json = False) -> None:
 
 def apply(
     *,
-    config: _Config = None,
+    config: ConfigFile = None,
     yes: Annotated[bool, typer.Option("--yes", help="Also delete the topics that `plan` lists as such.")] = False,
 ) -> None:
     """Create and alter topics as configured; delete unknown ones only with --yes."""
@@ -48,7 +43,7 @@ def apply(
         typer.echo("all topics are as configured")
 
 
-def show(*, config: _Config = None, as_json: _Json = False) -> None:
+def show(*, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show every topic with what it holds, how long, and how far each group has come."""
     from discover_stream.app.topics_work import print_table, shown, topic_json
 
