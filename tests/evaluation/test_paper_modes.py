@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_diffusion import stable_folder
+from tiny_training import CODEC
 
 from discover_stream.codec.packet import parse_packet
 from discover_stream.codec.transforms import TransformConfig
@@ -25,18 +26,7 @@ from discover_stream.types import BitstreamError, Box, Image, InputError, Region
 
 LABELS = load_label_set("object-detection")
 REGIONS = (Region(2, 0.9, Box(20, 10, 60, 40)), Region(0, 0.8, Box(70, 40, 90, 60)), Region(5, 0.2, Box(0, 0, 9, 9)))
-TINY = TransformConfig(
-    stem_channels=8,
-    analysis_channels=8,
-    wide_channels=8,
-    y_channels=12,
-    z_channels=6,
-    groups=(4, 8),
-    hyper_channels=16,
-    reference_channels=8,
-    synthesis_channels=16,
-    latent_channels=4,
-)
+TINY = TransformConfig(**CODEC | {"groups": (4, 8), "latent_channels": 4})  # type: ignore[arg-type]
 
 
 def picture() -> Image:
