@@ -70,13 +70,18 @@ def gaussian_bits(residual: Tensor, scale: Tensor) -> Tensor:
     return bits
 
 
-def rate_weight(progress: float) -> float:
-    """Weight of the rate at a share of the training time: 0.05 up to 35 %, 1 from 60 % on, geometric between.
+RATE_RAMP = (0.35, 0.6)
+"""Shares of the training time between which the weight of the rate rises, unless a configuration says otherwise."""
+
+
+def rate_weight(progress: float, ramp: tuple[float, float] = RATE_RAMP) -> float:
+    """Weight of the rate at a share of the training time: 0.05 up to the ramp, 1 from its end on, geometric between.
 
     A codec that pays for bits from its first step learns to send nothing in most channels, and such a
     channel gets no gradient that would bring it back.
     """
-    return float(0.05 ** (1 - min(max((progress - 0.35) / 0.25, 0.0), 1.0)))
+    start, end = ramp
+    return float(0.05 ** (1 - min(max((progress - start) / (end - start), 0.0), 1.0)))
 
 
 def round_through(value: Tensor) -> Tensor:

@@ -93,7 +93,9 @@ class JointStage(Texted):
         min_length=1, max_length=8, title="lambda_R of each quality, the fewest bits first"
     )
     rate_over: Literal["picture", "sent"] = Field(default="picture", title="Pixels that bits are divided by")
-    rate_ramp: bool = Field(default=False, title="Let the rate weigh a twentieth at first")
+    rate_ramp: tuple[Share, Share] | None = Field(
+        default=None, title="Shares of the budget between which the rate's weight rises from a twentieth; null: it is whole"
+    )
     weights: TermWeights = Field(default=TermWeights(), title="Of the other terms")
     masks: Literal["whole", "paper", "ours"] = Field(
         default="whole", title="What is sent: everything, the boxes of what is found, or atoms as they are used"
@@ -121,6 +123,8 @@ class JointStage(Texted):
         largest = max(side for side, _ in self.sizes)
         if self.references and largest > PAIRS_SIDE:
             raise ValueError(f"crops with references have {PAIRS_SIDE} pixels a side at most; make 'sizes' smaller")
+        if self.rate_ramp is not None and self.rate_ramp[0] >= self.rate_ramp[1]:
+            raise ValueError("'rate_ramp' has to end after it starts, as [0.35, 0.6] does")
         if not sum(self.kinds):
             raise ValueError("'kinds' are all zero; give at least one of still parts, keys and refreshes a share")
         if self.train_decoder and not (self.weights.picture or self.weights.features):

@@ -152,7 +152,7 @@ class JointLoss:
         rate = rate_of(coded, batch, stage.rate_over)
         lambdas = self._rates.to(rate.device)[quality - 1]
         error = weighted_latent_error(latents, batch.latents, weight)
-        ramp = rate_weight(progress) if stage.rate_ramp else 1.0
+        ramp = rate_weight(progress, stage.rate_ramp) if stage.rate_ramp else 1.0
         loss = (ramp * lambdas * rate + weights.latent * error).mean()
         figures = {"bpp": _number(rate), "latent": _number(error)}
         if self._models.diffusion is not None and weights.need_prior:

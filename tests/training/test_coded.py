@@ -18,6 +18,9 @@ def test_the_rate_weighs_little_until_the_codec_has_found_its_symbols() -> None:
     assert rate_weight(0.0) == rate_weight(0.35) == pytest.approx(0.05)
     assert rate_weight(0.475) == pytest.approx(0.05**0.5)
     assert rate_weight(0.6) == rate_weight(1.0) == pytest.approx(1.0)
+    assert rate_weight(0.0, (0.0, 0.3)) == pytest.approx(0.05)
+    assert rate_weight(0.15, (0.0, 0.3)) == pytest.approx(0.05**0.5)
+    assert rate_weight(0.3, (0.0, 0.3)) == pytest.approx(1.0)
 
 
 @torch.no_grad()
