@@ -94,7 +94,8 @@ class JointStage(Texted):
     )
     rate_over: Literal["picture", "sent"] = Field(default="picture", title="Pixels that bits are divided by")
     rate_ramp: tuple[Share, Share] | None = Field(
-        default=None, title="Shares of the budget between which the rate's weight rises from a twentieth; null: it is whole"
+        default=None,
+        title="Shares of the budget between which the rate's weight rises from a twentieth; null: whole",
     )
     weights: TermWeights = Field(default=TermWeights(), title="Of the other terms")
     masks: Literal["whole", "paper", "ours"] = Field(
