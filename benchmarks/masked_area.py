@@ -9,8 +9,8 @@ judge then looks at the composed picture. Truth is what it finds in the original
 drawn count. A rate is the bytes of the atoms' payloads over the pixels in which an object differs from the plate:
 plate, boxes and packets are the same for all and left out. *av1 residual* are the atoms that stream mode sends, *av1
 crop* plain stills of the box. *still* is the shipped codec on the box alone, its coarse atom included; *conditional*
-(with --codec) knows the plate. Both learned ones are decoded by their VAE without diffusion. First halves are for
-tuning, second ones for reports.
+(with --codec) knows the plate, and *conditional, finer* samples small objects two or four times as finely. Both learned
+ones are decoded by their VAE without diffusion. First halves are for tuning, second ones for reports.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from discover_stream.codec.conditional_model import load_conditional
 from discover_stream.codec.latent_atoms import LatentCodec
 from discover_stream.codec.mask import write_mask
 from discover_stream.codec.model import CodecModel, load_codec, shipped_weights
-from discover_stream.codec.records import Window
+from discover_stream.codec.records import QUARTER, Window
 from discover_stream.codec.sprites import Sprite, cell_samples, grid_samples, grid_size, inside, soft_mask
 from discover_stream.codec.still import decode_packet, encode_frame
 from discover_stream.evaluation.average_precision import score_detections
@@ -44,6 +44,7 @@ from discover_stream.evaluation.truth import as_truth
 from discover_stream.generation.render import VAE_FILE, load_vae
 from discover_stream.painting import autoencoder
 from discover_stream.training.autoencoders import Autoencoder, decode
+from discover_stream.training.pairs import SMALL_OBJECT
 from discover_stream.types import Box, Frame, Image, Region
 from discover_stream.video.source import open_source
 
@@ -95,12 +96,18 @@ def decoded_samples(vae: Autoencoder, latent: torch.Tensor, window: Window) -> I
     return np.ascontiguousarray(picture.permute(1, 2, 0).mul(255).round().to(torch.uint8).numpy())
 
 
-def conditional(codec: LatentCodec) -> Coder:
+def finer(thing: Thing) -> int:
+    """The zoom of an atom that samples small objects as training does (`training.pairs`)."""
+    shorter = min(thing.box.width, thing.box.height) / QUARTER
+    return 2 if shorter < SMALL_OBJECT / 2 else 1 if shorter < SMALL_OBJECT else 0
+
+
+def conditional(codec: LatentCodec, zoom_of: Callable[[Thing], int] = lambda thing: 0) -> Coder:
     """Keys of the conditional codec, as stream mode sends them: masked cells of the box, the plate known."""
 
     def code(thing: Thing, quality: int) -> tuple[int, Sprite]:
         height, width = thing.frame.shape[:2]
-        samples, job = latent_window(thing.frame, thing.box, plate=thing.plate)
+        samples, job = latent_window(thing.frame, thing.box, zoom=zoom_of(thing), plate=thing.plate)
         atom = codec.sketch(samples, job).atom(quality)
         writer = BitWriter()
         if atom.cells is not None:
@@ -211,7 +218,9 @@ def coders_of(codec: Path | None, vae: Path | None) -> dict[str, Coder]:
     found = {"av1 residual": av1(True), "av1 crop": av1(False)}
     found["still"] = still(load_codec(), load_vae(shipped_weights() / VAE_FILE))
     if codec is not None and vae is not None:
-        found["conditional"] = conditional(LatentCodec(load_conditional(codec), autoencoder(load_vae(vae))))
+        learned = LatentCodec(load_conditional(codec), autoencoder(load_vae(vae)))
+        found["conditional"] = conditional(learned)
+        found["conditional, finer"] = conditional(learned, finer)
     return found
 
 

@@ -92,6 +92,14 @@ def _ours(values: dict[str, Setting]) -> System:
     )
 
 
+def _ours_conditional(values: dict[str, Setting]) -> System:
+    from discover_stream.evaluation.ours import Sent
+    from discover_stream.evaluation.ours_conditional import OursConditional
+
+    sends = _one_of(values.pop("sends", "picture"), get_args(Sent))
+    return OursConditional(int(values.pop("quality")), cast(Sent, sends))
+
+
 def _ours_stream(values: dict[str, Setting]) -> System:
     from discover_stream.codec.stream_encoder import StreamSettings
     from discover_stream.evaluation.ours_stream import MODEL, OursStream
@@ -114,6 +122,7 @@ BUILDERS: Mapping[str, Callable[[dict[str, Setting]], System]] = {
     "original": lambda values: Raw(),
     "ours-still": _ours,
     "ours-stream": _ours_stream,
+    "ours-conditional": _ours_conditional,
     "jpeg": _still("jpeg"),
     "webp": _still("webp"),
     "avif": _still("avif"),
