@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -216,11 +217,11 @@ def main() -> None:
     cv2.setNumThreads(1)
     features = DeepFeatures.load(given.deep_features)
     found = sources(given.data, given.frames)
-    points = [
-        measured(source, pictures, spec, features)
-        for source, pictures in found.items()
-        for spec in systems(given.conditional)
-    ]
+    points = []
+    for source, pictures in found.items():
+        for spec in systems(given.conditional):
+            points.append(measured(source, pictures, spec, features))
+            print(f"  done: {source}, {spec.text()}", file=sys.stderr, flush=True)
     show_points(points)
     show_ratios(points)
     cut: list[Part] = []
