@@ -169,7 +169,7 @@ class FrameDecoder:
                 found = tuple(self.finder(picture.image))
             latest[name] = Kept(picture, planner.jobs[index].basis, found)
             frames.append(_frame(requests[index].camera, wanted[index], picture, found))
-            if requests[index].row:
+            if requests[index].row and options.reuse:
                 rows.put(name, latest[name])
         return frames
 

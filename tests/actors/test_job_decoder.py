@@ -100,6 +100,17 @@ def test_pictures_decoded_in_another_way_are_none_to_go_on_from(
     assert (plain.image == fresh.image).all()
 
 
+def test_without_reuse_nothing_of_the_picture_before_is_in_a_picture(
+    decoder: FrameDecoder, packets: dict[str, list[Packet]]
+) -> None:
+    jobs, kept = still_jobs(packets, "s"), JobDecoder(lambda: decoder)
+    plain = replace(OPTIONS, reuse=False)
+    for job in jobs:  # of two cameras in turn, and of one size
+        (frame,) = kept.decode(job, plain)
+        (fresh,) = JobDecoder(lambda: decoder).decode(job, plain)
+        assert (frame.image == fresh.image).all()
+
+
 def test_a_damaged_job_is_told_after_those_before_it(decoder: FrameDecoder, packets: dict[str, list[Packet]]) -> None:
     jobs = still_jobs({"east": packets["east"]}, "s")
     assert isinstance(jobs[2], DecodeJob)
