@@ -255,7 +255,8 @@ class Renderer:
             piece.latent, piece.window = latents[index : index + 1], window
             kept = piece.nested.kept or piece.nested.inner
             here = (index, slice(None), *kept.within(window).slices())
-            piece.sheet.changes.add(latents[here], received[here], provenance[here])
+            counted = piece.sheet.counted[0, :, *kept.slices()].to(weight.device)
+            piece.sheet.changes.add(latents[here], received[here], counted)
 
     def _decode(self, pieces: Sequence[Piece]) -> None:
         """Turn the latents of windows into pixels, those of one size and position together."""

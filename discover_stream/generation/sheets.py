@@ -97,6 +97,7 @@ class Sheet:
         job: as it came.
         active_latents: (h, w) of the latent, true where it is rendered; None for everywhere.
         latent_provenance: (1, 1, h, w) of the latent, values of `Provenance`.
+        counted: the same where it is rendered, `MISSING` elsewhere: windows reach beyond what is.
         changes: what sampling changed.
 
     Args:
@@ -128,6 +129,8 @@ class Sheet:
             wanted = np.zeros(padded.shape, bool)
             wanted[:rows, :columns] = job.canvas.active
             self.active_latents = wanted.repeat(FINE, axis=0).repeat(FINE, axis=1)
+            fine = np.where(self.active_latents, fine, Provenance.MISSING).astype(np.uint8)
+        self.counted = torch.from_numpy(fine)[None, None]
 
     def noise(self) -> Tensor:
         """(1, L, h, w), what sampling starts from."""

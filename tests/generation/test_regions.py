@@ -103,6 +103,17 @@ def test_pictures_rendered_together_are_those_rendered_one_by_one(renderer: Rend
     assert not (together[1].image == together[4].image).all()
 
 
+def test_what_was_not_rendered_was_not_changed(renderer: Renderer, job: RenderJob) -> None:
+    active = job.provenance == Provenance.SENT
+    beside = {Provenance(kind).name.lower() for kind in np.unique(job.provenance[_around(active) & ~active])}
+    assert beside - {"sent"}  # its windows hold something else, too
+    canvas = dataclasses.replace(render_worker.into_grey(job), active=active)
+    (region,) = renderer.render_many([dataclasses.replace(job, canvas=canvas)], ONE)
+    (whole,) = renderer.render_many([job], ONE)
+    assert set(region.changed) == {"sent"}
+    assert region.changed["sent"] == pytest.approx(whole.changed["sent"], rel=0.1)
+
+
 class Watching:
     """A picture decoder that notes what it gets."""
 
