@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
@@ -96,7 +97,7 @@ class RunLoopActor:
         """
         self._steps = Steps(type(self).__name__.removesuffix("Actor").lower(), tracing)
         if settings is not None:
-            self.configure(settings)
+            self._begin_with(settings)
         self._runs += 1
         self._loop = None  # or the figures of the last call would be told as those of this one too
         self._pool = pool
@@ -110,9 +111,8 @@ class RunLoopActor:
         finally:
             self._steps.close()
 
-    @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
-    def configure(self, settings: EncodeSettings) -> None:
-        """From now on, work with these settings. Only encoders have any."""
+    def _begin_with(self, settings: EncodeSettings) -> None:
+        """Take the settings that came with a call of `run`. Only encoders have any."""
 
     def _let_go(self) -> None:
         """Open the log anew next time: of what was open, nobody knows in which state it is."""
@@ -175,13 +175,22 @@ class EncodeActor(RunLoopActor):
         self._codec: CodecModel | None = None
         self._critic: Critic | None = None
         self._stage: EncodeStage | None = None
+        self._configured = False
+        self._lock = threading.Lock()
 
     @ray.method(concurrency_group=CONTROL)  # type: ignore[untyped-decorator]
     def configure(self, settings: EncodeSettings) -> None:
         """Encode with these settings from the next frame on."""
-        self._settings = settings
-        if self._stage is not None:
-            self._stage.configure(settings)
+        with self._lock:
+            self._settings, self._configured = settings, True
+            if self._stage is not None:
+                self._stage.configure(settings)
+
+    def _begin_with(self, settings: EncodeSettings) -> None:
+        # While the process starts, `configure` does not wait for a call of `run` that was made before it.
+        with self._lock:
+            if not self._configured:
+                self._settings = settings
 
     def _make(self) -> Loop:
         import torch
@@ -201,11 +210,11 @@ class EncodeActor(RunLoopActor):
 
             learned = learned_codec()
         ask = asker(self._pool, self._partition)
-        owner = self._owner("encode")
-        self._stage = EncodeStage(
-            self._log(), self._partition, self._codec, ask, self._settings, owner,
-            critic=self._critic, learned=learned,
-        )  # fmt: skip
+        log, owner = self._log(), self._owner("encode")
+        with self._lock:
+            self._stage = EncodeStage(
+                log, self._partition, self._codec, ask, self._settings, owner, critic=self._critic, learned=learned
+            )
         self._stage.steps = self._steps
         return self._stage
 

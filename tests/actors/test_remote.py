@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from actors.remote import GroundActor
+from actors.encode import EncodeSettings
+from actors.remote import EncodeActor, GroundActor
 from discover_stream.config import GrounderConfig
 from discover_stream.semantics.grounder import NanoGrounder
 from discover_stream.semantics.labels import load_label_set
@@ -32,3 +33,25 @@ def test_the_grounding_process_takes_the_configured_grounder(tmp_path: Path) -> 
         assert actor.report().done == 1
     finally:
         torch.set_num_threads(threads)
+
+
+class Once:
+    """A stage that is over at once."""
+
+    report = None
+
+    def run(self) -> str:
+        return "stopped"
+
+    def stop(self) -> None: ...
+
+
+def test_an_encoder_keeps_what_it_was_told_while_a_call_of_run_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, later, latest = (EncodeSettings(quality, 1) for quality in (1, 2, 3))
+    actor = EncodeActor("", 0, first, 1)
+    monkeypatch.setattr(actor, "_make", Once)
+    actor.run((), later)  # a new process: what came with the call is newer than what it was made with
+    assert actor._settings == later
+    actor.configure(latest)  # in a thread of its own, so it may overtake a call of `run` that was made before
+    actor.run((), later)
+    assert actor._settings == latest
