@@ -8,9 +8,11 @@ from typing import Any
 
 from actors.decisions import StagePlan
 from actors.encode import EncodeReport, EncodeSettings
+from actors.forward import ForwardReport
+from actors.ingest import IngestReport
 from actors.progress import Health
 from actors.reconcile import Actual, Phase
-from actors.remote import Report
+from actors.remote import Report, StageReport
 from actors.route import RouteReport
 from discover_stream.config import CameraConfig
 from topics.fleet_messages import StageStatus
@@ -92,10 +94,18 @@ class Watched:
         return next(reversed(list(self.reports.values())), None)
 
     def keep(self, report: Report) -> None:
-        """Take in what the process says now. Runs before that did nothing are forgotten: while a log is away
-        there is one every few seconds."""
+        """Take in what the process says now. Runs before that did nothing are forgotten: while a log, or a camera, is
+        away there is one every few seconds."""
         here = report.pid, report.run
         for place, other in list(self.reports.items()):
-            if place != here and not other.done and other.stage in (None, EncodeReport(), RouteReport()):
+            if place != here and not other.done and _adds_nothing(other.stage, report.stage):
                 del self.reports[place]
         self.reports[here] = report
+
+
+def _adds_nothing(before: StageReport | None, now: StageReport | None) -> bool:
+    """Whether what a run told that did no record is in what a later run tells."""
+    if isinstance(before, IngestReport):
+        same = isinstance(now, IngestReport) and before.next_seq <= now.next_seq
+        return same and not before.gaps and not before.dropped
+    return before in (None, EncodeReport(), RouteReport(), ForwardReport())

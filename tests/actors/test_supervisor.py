@@ -10,11 +10,13 @@ import ray
 from actors.decisions import StagePlan
 from actors.encode import EncodeReport
 from actors.encoding import encode_settings
+from actors.forward import ForwardReport
 from actors.ingest import IngestReport
 from actors.log_view import TopicGone
 from actors.progress import Outage
 from actors.remote import Report
 from actors.supervisor import Supervisor, ending_of
+from actors.system import camera_progress
 from actors.watched import Watched
 from discover_stream.codec.mode_policy import ModeStatus
 from discover_stream.config import load_config, parse_config
@@ -116,6 +118,23 @@ def test_runs_that_did_nothing_are_forgotten() -> None:
     item.keep(Report(8, 2, 2, EncodeReport(frames=2)))
     assert [(report.pid, report.run) for report in item.reports.values()] == [(7, 1), (8, 1), (8, 2)]
     assert item.done == 7
+
+
+def test_runs_of_a_camera_or_a_core_that_is_away_are_forgotten() -> None:
+    camera = Watched("ingest-a-0", "ingest", None, plan=StagePlan("ingest", 0, "a"))
+    camera.keep(Report(7, 1, 5, IngestReport(5, next_seq=5)))
+    camera.keep(Report(7, 2, 0, IngestReport(next_seq=5, dropped=(("log unavailable", 3),))))
+    for run in range(3, 1000):
+        camera.keep(Report(7, run, 0, IngestReport()))  # before it has its position
+        camera.keep(Report(7, run, 0, IngestReport(next_seq=5)))
+    camera.keep(Report(7, 1000, 0, IngestReport()))
+    assert [report.run for report in camera.reports.values()] == [1, 2, 999, 1000]
+    assert camera_progress(camera, {}).frames == 5
+    assert camera_progress(camera, {}).dropped == {"log unavailable": 3}
+    forward = Watched("forward-0", "forward", None, plan=StagePlan("forward", 0))
+    for run in range(1, 1000):
+        forward.keep(Report(7, run, 0, ForwardReport()))
+    assert [report.run for report in forward.reports.values()] == [999]
 
 
 def test_cameras_are_encoded_as_configured(tmp_path) -> None:
