@@ -19,7 +19,7 @@ from discover_stream.config import MetricsConfig
 from discover_stream.types import InputError
 from topics import open_log
 from topics.log import LogError
-from topics.status import StatusTable, read_status
+from topics.status import StatusTable, read_status, silent_s
 
 if TYPE_CHECKING:
     from threading import Thread
@@ -40,14 +40,19 @@ def _system(table: StatusTable, now_ns: int) -> Iterator[Metric]:
     up = GaugeMetricFamily("discover_up", "1 while a system runs on this log and its log answers")
     age = GaugeMetricFamily("discover_status_age_seconds", "Since the system was last heard")
     if table.system is not None and table.heard_ns is not None:
-        up.add_metric([], float(table.system.state == "running" and not table.system.outage))
+        heard = silent_s(table, now_ns) is None  # a system that was killed does not say that it runs no more
+        up.add_metric([], float(table.system.state == "running" and not table.system.outage and heard))
         age.add_metric([], max(0.0, (now_ns - table.heard_ns) / 1e9))
     yield from (up, age)
 
 
 def _cameras(table: StatusTable) -> Iterator[Metric]:
     fps = GaugeMetricFamily("discover_camera_fps", "Frames encoded a second", labels=["camera"])
-    frames = CounterMetricFamily("discover_camera_frames", "Frames that the log took, over all runs", labels=["camera"])
+    frames = CounterMetricFamily(
+        "discover_camera_frames",
+        "Frames up to the last one that the log took, over all runs, with those left out",
+        labels=["camera"],
+    )
     dropped = CounterMetricFamily(
         "discover_camera_dropped_frames", "Frames left out before encoding, by reason", labels=["camera", "reason"]
     )

@@ -131,6 +131,13 @@ def test_the_endpoint_reads_the_log_each_time_it_is_asked(tmp_path: Path) -> Non
         assert free.connect_ex(("127.0.0.1", server.port)) != 0
 
 
+def test_a_system_that_was_killed_is_not_up() -> None:
+    assert values(metrics_text(TABLE, 12 * SECOND))[("discover_up",)] == 1.0
+    found = values(metrics_text(TABLE, 13 * SECOND))  # heard at 4 s; it writes every two
+    assert found[("discover_up",)] == 0.0
+    assert found[("discover_status_age_seconds",)] == 9.0
+
+
 def test_a_log_that_is_away_is_not_up(tmp_path: Path) -> None:
     (tmp_path / "log.db").write_bytes(b"no database" * 1000)
     with (
