@@ -108,10 +108,10 @@ def decide(rules: PoolRules, load: PoolLoad, memory: PoolMemory) -> tuple[Decisi
     busy = load.waiting > 0 or load.arriving > 0
     busy_s = load.at_s if busy or memory.busy_s is None else memory.busy_s
     needed, reason = _needed(rules, load)
-    allowed, cap = _allowed(rules)
-    if needed > allowed:
-        needed, reason = allowed, cap
-    before = min(memory.workers, allowed)
+    most, cap = allowed(rules)
+    if needed > most:
+        needed, reason = most, cap
+    before = min(memory.workers, most)
     if needed >= before:
         same = needed == before and needed and reason != cap
         return Decision(needed, "steady" if same else reason), PoolMemory(needed, busy_s)
@@ -146,7 +146,7 @@ def _needed(rules: PoolRules, load: PoolLoad) -> tuple[int, Reason]:
     return max(1, _whole(min(wanted, max(steady, load.waiting)))), "catch up"  # one packet is work for one process
 
 
-def _allowed(rules: PoolRules) -> tuple[int, Reason]:
+def allowed(rules: PoolRules) -> tuple[int, Reason]:
     """The most processes that rules allow, and which rule it is."""
     caps: list[tuple[int, Reason]] = [(rules.most, "capped: most")]
     if rules.gpu_share > 1:

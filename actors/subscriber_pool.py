@@ -17,16 +17,17 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from actors.pool_policy import Decision, PoolLoad, PoolMemory, PoolRules, decide
+from actors.pool_policy import Decision, PoolLoad, PoolMemory, PoolRules, allowed, decide
 from actors.stream_jobs import Job, LiveJobs
 from discover_stream.config import TracingConfig
 from discover_stream.config_decoding import DecodingConfig
 from discover_stream.decode_options import DecodeOptions
-from discover_stream.types import DiscoverError, Profile
+from discover_stream.types import DiscoverError, InputError, Profile
 from topics.fleet_messages import PoolStatus
 
 if TYPE_CHECKING:
@@ -127,11 +128,19 @@ class SubscriberPool:
         rules: how many processes.
         worker: what each takes.
         on_decision: told every load that was measured, and what was decided on it.
+
+    Raises InputError for rules by which there can be no process at all: every packet would wait for ever.
     """
 
     def __init__(
         self, rules: PoolRules, worker: WorkerOptions | None = None, *, on_decision: Observer | None = None
     ) -> None:
+        most, cap = allowed(rules)
+        if most < 1:
+            raise InputError(
+                f"pools.subscribers: not one process may be started ({cap}); raise `gpus` to what one takes "
+                "(ray.resources.decode.gpus) at least, or `budget` to its `price`"
+            )
         self._rules, self._worker, self._observe = rules, worker or WorkerOptions(), on_decision
         self._live = LiveJobs(f"subscriber, process {os.getpid()}, pool {id(self)}")
         self._lock = threading.Lock()
@@ -157,20 +166,25 @@ class SubscriberPool:
     def start(self, frame: TaskFrame, options: DecodeOptions) -> Future[DecodedFrame]:
         """Have a packet decoded; call it before the subscription's next item is taken.
 
-        The result raises BitstreamError and InputError as decoding does, DiscoverError when processes keep dying.
+        The result raises BitstreamError and InputError as decoding does, DiscoverError when processes keep dying. A
+        packet whose result is cancelled before a process has it is not decoded. Raises DiscoverError once the pool is
+        closed, or has failed.
         """
-        if self._failure is not None:
-            raise DiscoverError(f"subscriber pool: {self._failure}; subscribe again") from self._failure
         now_s = time.monotonic()
-        task = _Task(self._live.job(frame), options, Future(), now_s)
-        with self._lock:
+        with self._lock:  # nobody would look at what comes after `_end_all`
+            if self._failure is not None:
+                raise DiscoverError(f"subscriber pool: {self._failure}; subscribe again") from self._failure
+            if self._stop.is_set():
+                raise DiscoverError("subscriber pool: it is closed; subscribe again")
+            task = _Task(self._live.job(frame), options, Future(), now_s)
             self._new.append(task)
             self._arrivals.append(now_s)
         return task.result
 
     def decoded(self, frame: TaskFrame, profile: Profile, steps: int | None, generate: bool) -> DecodedFrame:
         """The picture of a packet, as soon as a process of the pool has it; raises what `start` says."""
-        return self.start(frame, DecodeOptions(profile, steps, generate)).result()
+        options = DecodeOptions.of(self._worker.decoding, profile, steps, generate=generate)
+        return self.start(frame, options).result()
 
     def close(self) -> None:
         """End all processes. What waits is given up."""
@@ -242,7 +256,7 @@ class SubscriberPool:
         """A process died: what it had goes to another, in the same order."""
         self._deaths += 1
         self._end(worker)
-        again = [task for task in worker.in_hand.values() if not task.result.done()]
+        again = sorted(worker.in_hand.values(), key=lambda task: task.since_s)
         worker.in_hand.clear()
         for task in reversed(again):
             task.tries += 1
@@ -267,6 +281,8 @@ class SubscriberPool:
                 return
             with self._lock:
                 task = self._new.popleft()
+            if not task.tries and not task.result.set_running_or_notify_cancel():
+                continue  # nobody waits for it any more
             home = self._homes.get(task.job.camera)
             worker = home if home in free else min(free, key=lambda item: len(item.in_hand))
             assert worker is not None
@@ -288,10 +304,10 @@ class SubscriberPool:
         load = PoolLoad(now_s, len(since), oldest_s, arriving, self._service_s, len(staying) - starting, starting)
         decision, self._memory = decide(self._rules, load, self._memory)
         if decision.workers > len(staying):
-            self._cold_starts += not staying
             for worker in [item for item in self._workers if item.ending][: decision.workers - len(staying)]:
                 worker.ending = False  # it has not gone yet: it stays
                 staying.append(worker)
+            self._cold_starts += not staying
             while len(staying) < decision.workers:
                 staying.append(self._begin())
         # The youngest go first: those that are still starting have nothing in hand.
@@ -333,11 +349,12 @@ class SubscriberPool:
 
     def _end_all(self, error: BaseException) -> None:
         left = [task for worker in self._workers for task in worker.in_hand.values()]
-        for worker in list(self._workers):
-            self._end(worker)
         with self._lock:
             left += self._new
             self._new.clear()
         for task in left:
             if not task.result.done():
                 task.result.set_exception(error)
+        for worker in list(self._workers):
+            with suppress(Exception):  # its Ray may be what has gone
+                self._end(worker)
