@@ -21,6 +21,7 @@ from ray.autoscaler._private.kuberay.autoscaling_config import _derive_autoscali
 from ray.autoscaler._private.util import validate_config
 
 from discover_stream.config import Config, load_config, parse_config
+from discover_stream.config_cluster import PlacementConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CLUSTER = ROOT / "cluster.yaml"
@@ -101,7 +102,9 @@ def test_kubernetes_takes_the_system() -> None:
 
 def test_processes_fit_on_the_groups_that_are_meant_for_them() -> None:
     taken, nodes = system_config().ray.resources, content(CLUSTER)["available_node_types"]
-    for kind, group in (("ground", "encode"), ("encode", "encode"), ("decode", "decode")):
+    groups = {"ingest": "encode", "ground": "encode", "encode": "encode", "route": "encode", "decode": "decode"}
+    assert groups.keys() == PlacementConfig.model_fields.keys()
+    for kind, group in groups.items():
         wanted, given = getattr(taken, kind), nodes[group]["resources"]
         assert 0 < wanted.cpus <= given["CPU"]
         assert wanted.gpus <= given.get("GPU", 0)
