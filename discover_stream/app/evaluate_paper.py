@@ -30,7 +30,7 @@ from discover_stream.evaluation.experiments.measuring import (
     PerceptionMeasurer,
     SegmentationMeasurer,
 )
-from discover_stream.evaluation.experiments.modes import Models, build_mode, is_mode
+from discover_stream.evaluation.experiments.modes import WEIGHTS, Models, build_mode, is_mode
 from discover_stream.evaluation.experiments.networks import load_classifier, load_segmenter
 from discover_stream.evaluation.experiments.parts import Finder, Plan, gather, parts_of, run_part
 from discover_stream.evaluation.experiments.perception import Perception
@@ -41,8 +41,9 @@ from discover_stream.evaluation.experiments.tables import (
     lines_of,
     table_of,
 )
+from discover_stream.evaluation.onnx_detectors import short_hash
 from discover_stream.evaluation.registry import ORIGINAL
-from discover_stream.evaluation.store import CaseStore, key_of
+from discover_stream.evaluation.store import CaseStore, code_digest, folder_digest, key_of
 from discover_stream.evaluation.systems import SystemSpec
 from discover_stream.generation.hardware import on_hardware
 from discover_stream.semantics.grounder_choice import load_grounder
@@ -165,6 +166,7 @@ def evaluate_paper(order: PaperOrder, bar: Bar) -> tuple[Path, ...]:
         {
             "weights": models.digest,
             "grounder": settings.grounder,
+            "grounder weights": grounder_weights(settings.grounder),
             "labels": key_of({"labels": task.label_set.labels}),
             "annotations": key_of(dict(pictures.annotations)) if table.layout == "coco" else "",
         },
@@ -201,6 +203,17 @@ def load_finder(grounder: str, labels: LabelSet, device: str) -> Finder:
     except ValidationError:
         raise InputError(f"grounder {grounder!r}: use nano, grounding-dino[:FOLDER] or annotated") from None
     return Grounded(load_grounder(config), labels)
+
+
+def grounder_weights(grounder: str) -> str:
+    """Names the weights of a grounder; empty where there are none, or they go by their name on the hub."""
+    kind, _, named = grounder.partition(":")
+    if kind == "nano" and not named:
+        return code_digest("weights/nano/grounder.safetensors")
+    place = Path(named)
+    if named and place.is_dir():
+        return folder_digest(place, (*WEIGHTS, ".pth"))
+    return short_hash(place) if named and place.is_file() else ""
 
 
 def load_measurer(order: PaperOrder, pictures: PictureSet, device: str) -> Measurer:

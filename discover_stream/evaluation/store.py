@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -42,6 +42,18 @@ def code_digest(*parts: str) -> str:
         for file in files:
             if file.suffix in (".py", ".safetensors", ".yaml"):
                 digest.update(file.relative_to(root).as_posix().encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def folder_digest(folder: Path, suffixes: Collection[str]) -> str:
+    """SHA-256 over the files of a folder with these suffixes: their places in it and what they hold. Links are
+    followed: people put a folder of weights together from several."""
+    digest = hashlib.sha256()
+    found = (Path(root) / name for root, _, names in os.walk(folder, followlinks=True) for name in names)
+    for path in sorted(path for path in found if path.suffix in suffixes and path.is_file()):
+        with path.open("rb") as file:  # some hold gigabytes
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        digest.update(f"{path.relative_to(folder).as_posix()}\0{content}\n".encode())
     return digest.hexdigest()[:16]
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from tiny_diffusion import stable_folder
 from tiny_training import CODEC
 
@@ -147,6 +149,19 @@ def test_our_mode_decodes_as_the_product_does() -> None:
 def test_what_is_unknown_is_refused(models: Models, text: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         build_mode(SystemSpec.parse(text), models)
+
+
+def test_models_are_named_by_what_their_weights_hold(tiny: Path, tmp_path: Path) -> None:
+    for part in ("unet", "vae", "scheduler", "tokenizer", "text_encoder", "codec.safetensors"):
+        (tmp_path / part).symlink_to(tiny / part)
+    shutil.copytree(tiny / "controlnet", tmp_path / "controlnet")
+    before = Models.load(tmp_path, LABELS, "machine").digest
+    (file,) = (tmp_path / "controlnet").glob("*.safetensors")
+    trained = {name: weight + 1 for name, weight in load_file(file).items()}
+    size = file.stat().st_size
+    save_file(trained, file, metadata={"format": "pt"})
+    assert file.stat().st_size == size
+    assert Models.load(tmp_path, LABELS, "machine").digest != before
 
 
 def test_weights_that_do_not_belong_together_are_refused(tiny: Path, tmp_path: Path) -> None:
