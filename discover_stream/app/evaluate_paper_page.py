@@ -116,7 +116,9 @@ def _ours(result: Result, one: papers.Published) -> str:
         return "not to be said of so few"
     found = [d for d in result["differences"] if d["name"] == one.mode and d["measure"] == one.measure]
     shown = [
-        f"{d[one.kind]:+.1f}{' %' if one.kind == 'rate' else ''} against {d['anchor']}"
+        f"{d[one.kind]:+.1f} % against {d['anchor']}"
+        if one.kind == "rate"
+        else f"{d[one.kind]:+.{DIGITS.get(one.measure, 1)}f} against {d['anchor']}"
         for d in found
         if d[one.kind] is not None
     ]

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from discover_stream.app.cli import run
-from discover_stream.app.evaluate_paper_page import BEGIN, END, with_block
+from discover_stream.app.evaluate_paper_page import BEGIN, END, page_of, with_block
 from discover_stream.app.evaluate_results import write_results
 from discover_stream.video.simulate import SimulatedCamera
 
@@ -172,3 +172,15 @@ def test_label_maps_are_converted_too(tmp_path: Path, capsys: pytest.CaptureFixt
     capsys.readouterr()
     assert run([*words, "--classes", "car", "--out", str(tmp_path / "set")]) == 2
     assert "write it as 8=car,9=person" in capsys.readouterr().err
+
+
+def test_a_difference_beside_the_papers_has_the_digits_of_its_score() -> None:
+    line = {"name": "discover-full", "system": "discover-full:quality=3", "bpp": 0.1}
+    lines = [line | {"scores": {"FID": 40.0, "DISTS": 0.2, "patches": 192.0}}]
+    both = {"name": "discover-full", "anchor": "x265-intra", "rate": None, "shared": None}
+    differences = [both | {"measure": "FID", "quality": -3.25}, both | {"measure": "DISTS", "quality": -0.0134}]
+    facts = {"machine": "m", "date": "d", "discover-stream": "1", "command": "c"}
+    result = {"table": "perception", "set": "kodak", "pictures": 24, "judge": "j", "grounder": "g", "weights": "w"}
+    page = page_of(result | {"remarks": [], "facts": facts, "lines": lines, "differences": differences})
+    assert "-0.0134 against x265-intra" in page
+    assert "-3.2 against x265-intra" in page
