@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -59,10 +60,12 @@ class Subscription:
         raise StopIteration
 
     def poll(self, timeout_s: float = 0.0) -> TaskFrame | Gap | None:
-        """The next packet or gap; None where none came within a time. Raises BitstreamError for damaged bytes."""
+        """The next packet or gap; None where none came within a time, whatever other cameras sent meanwhile, and what
+        the log holds is read. Raises BitstreamError for damaged bytes."""
+        deadline = time.monotonic() + timeout_s
         while True:
             if not self._waiting:
-                self._waiting.extend(self._reader.poll(timeout_s=timeout_s))
+                self._waiting.extend(self._reader.poll(timeout_s=max(0.0, deadline - time.monotonic())))
             if not self._waiting:
                 return None
             item = self._waiting.popleft()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -96,6 +98,31 @@ def test_one_camera_alone(log: SqliteLog) -> None:
         subscription.commit()
     with subscribe("trams", log=log, camera="gate", timeout_s=0) as subscription:
         assert got(subscription) == [("gate", seq) for seq in range(3)]
+
+
+def test_a_camera_that_sends_nothing_is_not_waited_for_because_others_send(log: SqliteLog) -> None:
+    """Both cameras lie in one partition."""
+    other = next(name for name in map("yard-{}".format, range(9)) if partition_for(name, 2) == partition_for("gate", 2))
+    send(log, "gate", 0)
+    over = threading.Event()
+
+    def busy() -> None:
+        for seq in range(1000):
+            if over.wait(0.02):
+                break
+            send(log, other, seq)
+
+    sender = threading.Thread(target=busy)
+    sender.start()
+    try:
+        with subscribe("trams", log=log, camera="gate", timeout_s=0.5) as subscription:
+            began = time.monotonic()
+            assert got(subscription) == [("gate", 0)]
+            assert subscription.poll(0.1) is None
+            assert time.monotonic() - began < 10
+    finally:
+        over.set()
+        sender.join()
 
 
 def test_positions_kept_elsewhere_go_on_there(log: SqliteLog) -> None:
