@@ -12,13 +12,12 @@ import json
 import os
 import secrets
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any, cast, get_args
 
 from discover_stream.app.gateway.access import Principal
 from discover_stream.app.gateway.models import Role
@@ -72,13 +71,12 @@ class GatewayState:
     def __init__(self, path: Path) -> None:
         """Open or create it. Raises InputError where that is not possible."""
         self.path = path
-        self._local = threading.local()
-        self._all: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
+        self._idle: list[sqlite3.Connection] = []
+        self._closed = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
-            with self._writing() as connection:
+            with self._connection() as connection:
                 connection.executescript(_SCHEMA)
                 connection.execute("INSERT OR IGNORE INTO secret VALUES(1, ?)", (secrets.token_bytes(32),))
                 (self.secret,) = connection.execute("SELECT value FROM secret").fetchone()
@@ -113,14 +111,14 @@ class GatewayState:
             now,
             None if days is None else now + round(days * 86400e9),
         )
-        with self._writing() as connection:
+        with self._connection() as connection:
             connection.execute("INSERT INTO tokens VALUES(?, ?, ?, ?, ?, ?, ?, ?, NULL, NULL)", row)
         self.record("command line", "token made", f"{identity} {name} {role}")
         return f"{_PREFIX}_{identity}_{secret}"
 
     def revoke(self, identity: str) -> None:
         """End a token. Raises InputError for one that is not there."""
-        with self._writing() as connection:
+        with self._connection() as connection:
             found = connection.execute(
                 "UPDATE tokens SET revoked_ns=coalesce(revoked_ns, ?) WHERE id=?", (time.time_ns(), identity)
             ).rowcount
@@ -130,16 +128,16 @@ class GatewayState:
 
     def tokens(self) -> list[TokenFacts]:
         """All tokens ever made, oldest first."""
-        rows = self._connection.execute(
+        rows = self._rows(
             "SELECT id, name, role, cameras, tasks, made_ns, expires_ns, revoked_ns, used_ns FROM tokens "
             "ORDER BY made_ns"
         )
-        return [_facts(row) for row in rows.fetchall()]
+        return [_facts(row) for row in rows]
 
     @property
     def open(self) -> bool:
         """Whether no token was ever made. Once there was one, the gateway never is open again."""
-        return self._connection.execute("SELECT 1 FROM tokens LIMIT 1").fetchone() is None
+        return not self._rows("SELECT 1 FROM tokens LIMIT 1")
 
     def holder(self, token: str) -> Principal | None:
         """Who holds a token; None for one that opens nothing."""
@@ -147,28 +145,28 @@ class GatewayState:
         identity, _, secret = rest.partition("_")
         if prefix != _PREFIX or not identity or not secret or not token.isascii():
             return None
-        row = self._connection.execute("SELECT hash FROM tokens WHERE id=?", (identity,)).fetchone()
-        if row is None or not hmac.compare_digest(row[0], _hash(secret)):
+        rows = self._rows("SELECT hash FROM tokens WHERE id=?", identity)
+        if not rows or not hmac.compare_digest(rows[0][0], _hash(secret)):
             return None
         return self.live(identity)
 
     def live(self, identity: str) -> Principal | None:
         """Who a token of this id is for, while it is live; marks it as used."""
-        row = self._connection.execute(
+        rows = self._rows(
             "SELECT id, name, role, cameras, tasks, made_ns, expires_ns, revoked_ns, used_ns FROM tokens WHERE id=?",
-            (identity,),
-        ).fetchone()
+            identity,
+        )
         now = time.time_ns()
-        if row is None or not (facts := _facts(row)).live(now):
+        if not rows or not (facts := _facts(rows[0])).live(now):
             return None
         if facts.used_ns is None or now - facts.used_ns > _USED_EVERY_NS:
-            with self._writing() as connection:
+            with self._connection() as connection:
                 connection.execute("UPDATE tokens SET used_ns=? WHERE id=?", (now, identity))
         return facts.principal
 
     def record(self, who: str, what: str, detail: str) -> None:
         """Add a line to the record."""
-        with self._writing() as connection:
+        with self._connection() as connection:
             connection.execute(
                 "INSERT INTO audit(at_ns, who, what, detail) VALUES(?, ?, ?, ?)",
                 (time.time_ns(), who[:200], what[:200], detail[:2000]),
@@ -176,32 +174,42 @@ class GatewayState:
 
     def entries(self, limit: int) -> list[Entry]:
         """The newest lines of the record, newest first."""
-        rows = self._connection.execute(
-            "SELECT at_ns, who, what, detail FROM audit ORDER BY number DESC LIMIT ?", (limit,)
-        )
-        return [Entry(*row) for row in rows.fetchall()]
+        rows = self._rows("SELECT at_ns, who, what, detail FROM audit ORDER BY number DESC LIMIT ?", limit)
+        return [Entry(*row) for row in rows]
 
     def close(self) -> None:
-        """Close the connections of all threads."""
-        with self._lock:
-            while self._all:
-                self._all.pop().close()
+        """Close all connections."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
 
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        found: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if found is None:
-            found = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
-            found.execute("PRAGMA journal_mode=WAL")
-            found.execute("PRAGMA synchronous=FULL")
-            self._local.connection = found
-            with self._lock:
-                self._all.append(found)
-        return found
+    def _rows(self, statement: str, *values: object) -> list[Any]:
+        with self._connection() as connection:
+            return connection.execute(statement, values).fetchall()
 
     @contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        yield self._connection  # each statement is a transaction of its own
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """A connection that nobody else has meanwhile; each statement is a transaction of its own.
+
+        Threads come and go, so there are only as many connections as were ever at work at once.
+        """
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = self._connected()
+        try:
+            yield connection
+        finally:
+            if self._closed:
+                connection.close()
+            else:
+                self._idle.append(connection)
+
+    def _connected(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=30, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        return connection
 
 
 def _hash(secret: str) -> bytes:

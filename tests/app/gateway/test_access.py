@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -71,6 +73,20 @@ def test_the_file_holds_no_token_and_nobody_else_may_read_it(state: GatewayState
     for path in state.path.parent.iterdir():
         assert secret not in path.read_bytes()
     assert stat.S_IMODE(state.path.stat().st_mode) == 0o600
+
+
+def test_threads_that_come_and_go_leave_no_connection_open(state: GatewayState) -> None:
+    for _ in range(8):
+        thread = threading.Thread(target=state.record, args=("me", "looked", "at the street"))
+        thread.start()
+        thread.join()
+    assert len(state.entries(100)) == 8
+    open_files = [Path(f"/proc/self/fd/{fd}").readlink() for fd in os.listdir("/proc/self/fd") if _is_link(fd)]
+    assert open_files.count(state.path) == 1
+
+
+def _is_link(fd: str) -> bool:
+    return Path(f"/proc/self/fd/{fd}").is_symlink()  # the one that the folder was listed by is gone again
 
 
 @pytest.mark.parametrize(
