@@ -102,8 +102,12 @@ class Rates:
         return self._waiting.get(partition, 0)
 
     def _look(self) -> None:
-        if time.monotonic() - self._looked_s < _LOOK_EVERY_S:
+        since_s = time.monotonic() - self._looked_s
+        if since_s < _LOOK_EVERY_S:
             return
+        if since_s > KEPT_S:  # to read on would be to read all that came since, for nothing
+            while self._readers:
+                self._readers.popitem()[1].close()
         now_ns = time.time_ns()
         topics = {spec.name: spec for spec in self._log.topics()}
         for name in topics:
@@ -118,11 +122,14 @@ class Rates:
         self._looked_s = time.monotonic()
 
     def _follow(self, topic: str, now_ns: int) -> None:
+        task = "all" if topic == ARCHIVE else topic.removeprefix(TASK_PREFIX)
         reader = self._readers.get(topic)
         if reader is None:
             start = AtTime(now_ns - KEPT_S * 10**9)
             reader = self._readers[topic] = self._log.reader(topic, start=start)
-        task = "all" if topic == ARCHIVE else topic.removeprefix(TASK_PREFIX)
+            for name, flow in self._flows.items():
+                if name[0] == task:
+                    flow.steps.clear()  # they are counted again
         try:
             while items := reader.poll():
                 for item in items:
