@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from discover_stream.app.options import AsJson, ConfigFile, LogAddress
-from discover_stream.types import Profile
+from discover_stream.types import Delivery, Profile
 
 
 def add(  # noqa: PLR0913 (options of a command)
@@ -48,7 +48,8 @@ def add(  # noqa: PLR0913 (options of a command)
     from discover_stream.app.task_report import added_json, added_lines
     from discover_stream.app.task_work import AddOrder, Delivering, carry_out, open_place
 
-    order = AddOrder(name, description, labels, refresh, model, profile, Delivering(regions_only, tags))
+    deliver: Delivery | None = None if regions_only is None else "regions" if regions_only else "pixels"
+    order = AddOrder(name, description, labels, refresh, model, profile, Delivering(deliver, tags))
     with open_place(config, address, create=True) as place:
         done = carry_out(place, order, tell=lambda line: typer.echo(line, err=True))
     for line in [json.dumps(added_json(done))] if as_json else added_lines(done):

@@ -22,7 +22,7 @@ from discover_stream.sdk import open_existing
 from discover_stream.semantics.labels import RESERVED_NAMES, builtin_tasks, checked_labels, load_task, parse_task
 from discover_stream.semantics.mllm import LabelAnswer, ask_labels
 from discover_stream.semantics.mllm_endpoint import Patience, endpoint_from
-from discover_stream.types import InputError, LabelSet, Profile, Task, TaskOptions
+from discover_stream.types import Delivery, InputError, LabelSet, Profile, Task, TaskOptions
 from topics import open_log
 from topics.catalogue import CatalogueSettings, check_task_name
 from topics.log import Log
@@ -36,13 +36,12 @@ _NAME = re.compile(r"[a-z][a-z0-9-]{0,39}")
 class Delivering:
     """What `task add` says of how a task is delivered; None leaves it as it is."""
 
-    regions_only: bool | None = None
+    deliver: Delivery | None = None
     tags: bool | None = None
 
     def over(self, before: TaskOptions) -> TaskOptions:
         """The options after this order."""
-        deliver = before.deliver if self.regions_only is None else "regions" if self.regions_only else "pixels"
-        return TaskOptions(deliver, before.tags if self.tags is None else self.tags)
+        return TaskOptions(self.deliver or before.deliver, before.tags if self.tags is None else self.tags)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,13 +57,12 @@ def add(gateway: Here, who: Caller, order: TaskIn, response: Response) -> TaskDe
     allow(who, "change tasks")
     if order.name is None and order.description is None:
         raise InputError("a task needs a name or a description; give one of them")
-    regions_only = None if order.deliver is None else order.deliver == "regions"
     wanted = named(
         AddOrder(
             order.name if order.name is not None else (order.description or ""),
             order.description if order.name is not None else None,
             profile=order.profile,
-            delivering=Delivering(regions_only, order.tags),
+            delivering=Delivering(order.deliver, order.tags),
         )
     )
     if order.name is None and wanted.description is None:  # a single word
@@ -129,8 +128,7 @@ def change(gateway: Here, who: Caller, task: Name, order: TaskChange) -> TaskDet
         if facts.active or (facts.request is not None and facts.request.added):
             _checked(lambda: switch_off(gateway.log, task, owner()))
     elif order != TaskChange():
-        regions_only = None if order.deliver is None else order.deliver == "regions"
-        delivering = Delivering(regions_only, order.tags)
+        delivering = Delivering(order.deliver, order.tags)
         if delivering != Delivering():
             _checked(lambda: check_order(AddOrder(task, delivering=delivering), place))
         if order.on or facts.active:

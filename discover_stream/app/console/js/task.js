@@ -4,13 +4,13 @@ import { api, events } from "./api.js";
 import { ask, field, fill, h, repeat, text, toast } from "./dom.js";
 import { timePlot } from "./plots.js";
 import { linesOf } from "./tasks.js";
-import { clock, colour, rate, real } from "./words.js";
+import { SENT, clock, colour, rate, real } from "./words.js";
 
 function describe(host, task, page) {
   const inquiry = task.inquiry;
   fill(host, h("span.step", {}, "1 · In words"), h("p.describe", {}, task.description || "no description"),
     h("div.tags", {}, h("span.pill", {}, h(`span.dot${task.on ? ".good" : ""}`), task.on ? "on" : "off"), h("span.pill", {}, `for ${task.profile === "human" ? "people" : "machines"}`),
-      h("span.pill", {}, task.deliver === "regions" ? "regions alone" : "regions and pixels"), task.tags ? h("span.pill", {}, "tags") : null,
+      h("span.pill", {}, SENT[task.deliver]), task.tags ? h("span.pill", {}, "tags") : null,
       task.version !== null ? h("span.pill", {}, `labels version ${task.version}`) : null),
     task.asking ? h("p.note.pulse", {}, `A language model is being asked for labels (${task.asking}).`) : null,
     task.problem ? h("p.problem", { role: "alert" }, task.problem) : null,
@@ -20,7 +20,7 @@ function describe(host, task, page) {
 
 function change(task) {
   ask(`How ${task.name} is delivered`, [
-    field("It is sent", h("select", { name: "deliver" }, [["pixels", "regions and pixels"], ["objects", "regions and what moves, without the plate"], ["regions", "regions alone"]].map(([value, words]) => h("option", { value, selected: task.deliver === value }, words)))),
+    field("It is sent", h("select", { name: "deliver" }, Object.entries(SENT).map(([value, words]) => h("option", { value, selected: task.deliver === value }, words)))),
     h("label.check", {}, h("input", { type: "checkbox", name: "tags", checked: task.tags }), "Packets name what is in the picture (tags)"),
   ], "Change", async (data) => {
     await api.changeTask(task.name, { deliver: data.get("deliver"), tags: data.get("tags") === "on" });

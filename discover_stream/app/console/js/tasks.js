@@ -3,7 +3,7 @@
 import { api } from "./api.js";
 import { ask, field, fill, h, repeat, toast } from "./dom.js";
 import { spark } from "./plots.js";
-import { colour, rate } from "./words.js";
+import { SENT, colour, rate } from "./words.js";
 
 export function linesOf(value) {
   return value.split(/[\n,]/).map((line) => line.trim()).filter(Boolean);
@@ -66,7 +66,7 @@ export async function tasksPage(main, page) {
       return h("tr.go", { "data-task": task.name, onclick: () => { location.hash = href; } },
         h("td", {}, h("span.swatch", { style: `background:${colour(task.name)};margin-right:.5rem` }), h("a", { href }, h("b", {}, task.name))),
         h("td.soft", {}, task.description), h("td.num", {}, String(task.labels)),
-        h("td", {}, task.deliver === "regions" ? "regions alone" : "pixels", task.tags ? ", tags" : ""),
+        h("td", {}, SENT[task.deliver], task.tags ? ", tags" : ""),
         h("td", {}, sum.length > 1 ? spark(sum, colour(task.name), { label: `kbit/s of ${task.name}` }) : null),
         h("td.num", { "data-rate": task.name }, task.on ? rate(now) : "–"), h("td", {}, h("span", { style: "display:flex;gap:.4rem;justify-content:end" }, turn, state)));
     };

@@ -44,6 +44,9 @@ export function real(variable) {
 
 export const HEALTH = { running: "good", starting: "warn", restarting: "warn", ended: "", stopped: "", failed: "bad" };
 
+// How a task is delivered.
+export const SENT = { pixels: "regions and pixels", objects: "regions and what moves, without the plate", regions: "regions alone" };
+
 // What the digits of a provenance grid mean (types.Provenance), in the order of the legend.
 export const PROVENANCE = [
   { digit: "4", name: "sent", colour: "--sent", says: "came as bits in this frame" },
