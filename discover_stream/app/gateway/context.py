@@ -5,8 +5,10 @@ from __future__ import annotations
 import ipaddress
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -17,10 +19,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from discover_stream.app.gateway.access import LOCAL, Action, Principal
 from discover_stream.app.gateway.camera_facts import CameraBook
-from discover_stream.app.gateway.catalog import Kept, labels_of
+from discover_stream.app.gateway.catalog import ErasedSpans, Kept, labels_of
 from discover_stream.app.gateway.decoders import Decoder
 from discover_stream.app.gateway.exports import Exports
-from discover_stream.app.gateway.flights import Flights, SegmentCache
+from discover_stream.app.gateway.flights import Busy, Flights, SegmentCache
 from discover_stream.app.gateway.keys import key_holder, make_key
 from discover_stream.app.gateway.limits import Limiter
 from discover_stream.app.gateway.making import Maker
@@ -34,6 +36,8 @@ from topics.log import Log
 
 _MAKERS = 4
 """Segments that are made at a time."""
+_DRAWING = 16
+"""Stills and measurements at a time; more are refused, since each keeps one of the threads that answer all else."""
 _FAILURES_PER_S, _FAILURES = 0.2, 10.0
 """Wrong tokens that an address may try: ten at once, then one in five seconds."""
 _SAFE = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -55,15 +59,19 @@ class Gateway:
     exports: Exports = field(init=False)
     rates: Rates = field(init=False)
     cameras: CameraBook = field(init=False)
+    erased: ErasedSpans = field(init=False)
     limiter: Limiter = field(init=False)
     failures: Limiter = field(init=False)
     threads: ThreadPoolExecutor = field(init=False)
     stopping: threading.Event = field(default_factory=threading.Event)
     stills_decoded: int = 0
+    streams: Counter[str] = field(default_factory=Counter)
+    _drawers: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(_DRAWING))
 
     def __post_init__(self) -> None:
         settings = self.config.gateway
         self.labels = labels_of(self.log)
+        self.erased = ErasedSpans(self.log)
         self.maker = Maker(self.log, self.decoder, self.labels, self.config.decoding)
         self.threads = ThreadPoolExecutor(_MAKERS, "segments")
         self.flights = Flights(SegmentCache(settings.cache_mib * 2**20), self.threads)
@@ -77,6 +85,27 @@ class Gateway:
     def count_still(self) -> None:
         """Another still was decoded."""
         self.stills_decoded += 1
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """What takes a thread some seconds, in turn with everybody else. Raises Busy where too many do."""
+        if not self._drawers.acquire(blocking=False):
+            raise Busy("too many pictures are being made for others; try again in a few seconds")
+        try:
+            yield
+        finally:
+            self._drawers.release()
+
+    def forget_recorded(self, camera: str) -> None:
+        """Keep nothing that was made of a camera, since something of it was erased: replays, segments, films. Not for
+        the thread of the event loop."""
+
+        def forget() -> None:
+            self.replays.forget_camera(camera)
+            self.exports.forget_camera(camera)
+            self.erased.forget(camera)
+
+        self.replays.in_loop(forget)
 
     def stop_soon(self) -> None:
         """Let streams that would go on for ever end. From any thread."""
@@ -124,6 +153,13 @@ async def player(
     if principal is None:
         raise Refused(401, "this key opens nothing any more; ask for the replay again", _CHALLENGE)
     return _limited(gateway, principal)
+
+
+def admitted(gateway: Gateway, principal: Principal) -> bool:
+    """Whether somebody who was let in some time ago would be let in again."""
+    if principal == LOCAL:
+        return gateway.state.open
+    return gateway.state.live(principal.token) is not None
 
 
 Caller = Annotated[Principal, Depends(caller)]

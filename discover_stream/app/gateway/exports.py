@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 import tempfile
 import uuid
@@ -17,6 +18,7 @@ from discover_stream.app.gateway.flights import Busy
 from discover_stream.app.gateway.replays import Replay, Replays
 from discover_stream.types import DiscoverError
 
+_LOGGER = logging.getLogger(__name__)
 _MOST = 16
 """Exports that are kept."""
 _RUNNING = 4
@@ -59,7 +61,9 @@ class Exports:
         self._jobs[job.id] = job
         while len(self._jobs) > _MOST:
             self.forget(next(key for key, old in self._jobs.items() if old.state != "running"))
+        self._replays.watch(replay, job.id)  # who leaves the replay meanwhile does not end this
         job.task = asyncio.create_task(self._run(job))
+        job.task.add_done_callback(lambda _: self._replays.leave(replay, job.id))
         return job
 
     def get(self, identity: str) -> ExportJob | None:
@@ -74,6 +78,11 @@ class Exports:
             job.task.cancel()
         if job.path is not None:
             job.path.unlink(missing_ok=True)
+
+    def forget_camera(self, camera: str) -> None:
+        """Cancel and remove every film of a camera: something of it was erased."""
+        for job in [job for job in self._jobs.values() if job.replay.wanted.camera == camera]:
+            self.forget(job.id)
 
     async def close(self) -> None:
         """Cancel and remove everything."""
@@ -97,10 +106,14 @@ class Exports:
                     parts.write(made.body)
                     job.segments, job.bytes = number + 1, job.bytes + len(made.body)
             path = self._folder / f"{job.id}.mp4"
-            await asyncio.to_thread(_joined, raw, path)
+            await asyncio.to_thread(_write, job, raw, path)
             job.path, job.bytes, job.state = path, path.stat().st_size, "done"
         except (DiscoverError, OSError) as error:
             job.state, job.problem = "failed", " ".join(str(error).split())
+        except Exception as error:  # nobody would ever hear of it, and it would count as running for ever
+            _LOGGER.exception("export %s", job.id)
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            job.state, job.problem = "failed", f"the film could not be written ({words}); report this"
         except asyncio.CancelledError:
             job.state = "cancelled"
             raise
@@ -111,6 +124,13 @@ class Exports:
 
 async def _never() -> bool:
     return False
+
+
+def _write(job: ExportJob, parts: Path, path: Path) -> None:
+    """The film; nothing stays of one that was cancelled meanwhile, since nobody waits for this thread then."""
+    _joined(parts, path)
+    if job.state == "cancelled":
+        path.unlink(missing_ok=True)
 
 
 def _joined(parts: Path, path: Path) -> None:

@@ -126,7 +126,8 @@ class Flights:
                 flight.leave.set()
                 flight.future.cancel()
                 self.left += 1
-                self._flights.pop(key, None)
+                if self._flights.get(key) is flight:  # else it was forgotten, and another is being made
+                    del self._flights[key]
 
     @property
     def flying(self) -> int:

@@ -24,7 +24,7 @@ from discover_stream.app.replay import lacks_pixels
 from discover_stream.codec.stream_packet import StreamPacket
 from discover_stream.config_decoding import DecodingConfig
 from discover_stream.decode_options import DecodeOptions
-from discover_stream.sdk import Archived, read_archive
+from discover_stream.sdk import Archived, GapMessage, read_archive
 from discover_stream.types import DiscoverError, Image, LabelSet, Profile, Region
 from discover_stream.video.jpeg import decode_jpeg
 from discover_stream.video.sheet import draw_boxes, overlay_provenance
@@ -97,8 +97,9 @@ class Maker:
         Raises Cancelled once `leave` is set, BitstreamError, InputError, LogError.
         """
         span = film.span(number)
-        gaps = gaps_between(self._log, wanted.camera, *span)
-        items = _kept(list(read_archive(self._log, wanted.camera, *span)), erased_spans(gaps))
+        items = list(read_archive(self._log, wanted.camera, *span))
+        gaps = self._gaps(wanted.camera, items, *span)
+        items = _kept(items, erased_spans(gaps))
         pictures = list(self._pictures(wanted, items, leave, count))
         blanks = [Blank(gap.from_ns, gap.to_ns, f"no pictures: {gap.reason}") for gap in gaps]
         shots = plan_shots(span, [picture.capture_ns for picture in pictures], blanks)
@@ -120,11 +121,16 @@ class Maker:
         """
         items = read_archive(self._log, wanted.camera, at_ns, at_ns + 1)
         found = [item for item in items if item.capture_ns <= at_ns]
-        gaps = gaps_between(self._log, wanted.camera, at_ns, at_ns + 1)
+        gaps = self._gaps(wanted.camera, found, at_ns, at_ns + 1)
         pictures = list(self._pictures(wanted, _kept(found, erased_spans(gaps)), threading.Event(), count))
         if not pictures:
             return None
         return self._shown(wanted, pictures[-1], None, pictures[-1].capture_ns), pictures[-1]
+
+    def _gaps(self, camera: str, items: Sequence[Archived], from_ns: int, to_ns: int) -> tuple[GapMessage, ...]:
+        """What is missing in a span, and where its first frame is from: that may have been captured long before."""
+        begin_ns = min([from_ns, *(item.capture_ns for item in items[:1])])
+        return gaps_between(self._log, camera, begin_ns, to_ns)
 
     def _pictures(
         self, wanted: Wanted, items: Sequence[Archived], leave: threading.Event, count: Callable[[], None]

@@ -25,6 +25,8 @@ from discover_stream.sdk import Archived, Span, archive_span, read_archive
 from discover_stream.types import InputError
 from topics.log import Log
 
+_SHORTEST_NS = 1_000_000
+"""Shorter spans show nothing."""
 _LAST_FRAME_NS = 200_000_000
 """How long the last frame of a replay that goes to the end of the archive is shown."""
 _LIVE_BEGINS = 3
@@ -34,7 +36,7 @@ _LIVE_BEGINS = 3
 @dataclass(eq=False)
 class Replay:
     """One replay. Everything but the counters stays as it was made. `viewers` counts, by token, who asked for it and
-    has not left."""
+    has not left; an export counts as a viewer while it is written."""
 
     id: str
     order: ReplayIn
@@ -115,7 +117,7 @@ def _film(order: ReplayIn, span: Span, settings: GatewayConfig) -> Film:
     begin = span.first_ns if order.begin is None else parse_moment(order.begin, span.first_ns)
     end = span.last_ns + _LAST_FRAME_NS if order.end is None else parse_moment(order.end, span.first_ns)
     begin, end = max(begin, span.first_ns), min(end, span.last_ns + _LAST_FRAME_NS)
-    if begin > span.last_ns or end <= begin:
+    if begin > span.last_ns or end - begin < _SHORTEST_NS:
         raise InputError(f"camera {order.camera}: there is nothing in that span; {_told(span)}")
     if end - begin > settings.longest_h * 3600e9:
         raise InputError(
@@ -182,11 +184,15 @@ class Replays:
         """All of them."""
         return list(self._kept.values())
 
+    def watch(self, replay: Replay, who: str) -> None:
+        """One viewer more."""
+        replay.viewers[who] += 1
+
     def leave(self, replay: Replay, token: str) -> None:
         """One viewer less; the replay is forgotten with its last one."""
         if replay.viewers[token] > 0:
             replay.viewers[token] -= 1
-        if not replay.viewers.total():
+        if not replay.viewers.total() and self._kept.get(replay.id) is replay:
             self.drop(replay.id)
 
     def drop(self, identity: str) -> None:
@@ -194,13 +200,14 @@ class Replays:
         self._kept.pop(identity, None)
         self.flights.forget(identity)
 
-    def forget_later(self, camera: str) -> None:
-        """`forget_camera`, from another thread; returns once it is done."""
+    def in_loop(self, work: Callable[[], None]) -> None:
+        """Do something in the thread of the event loop, from another one; returns once it is done."""
         assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(self._forget(camera), self._loop).result()
 
-    async def _forget(self, camera: str) -> None:
-        self.forget_camera(camera)
+        async def done() -> None:
+            work()
+
+        asyncio.run_coroutine_threadsafe(done(), self._loop).result()
 
     def forget_camera(self, camera: str) -> None:
         """Forget everything that was made of a camera: something of it was erased."""

@@ -148,7 +148,7 @@ def erase(gateway: Here, who: Caller, camera: Name, begin: From = None, end: To 
     span = recorded(gateway, camera)
     from_ns, to_ns = moments(span, begin, end)
     done = erase_camera(gateway.log, camera, from_ns, to_ns, f"{ERASED}by {who.name}")
-    gateway.replays.forget_later(camera)
+    gateway.forget_recorded(camera)
     audited(gateway, who)("erased", f"{camera} from {iso(from_ns)} to {iso(to_ns)}: {done.records} records")
     return Erased(
         records=done.records, plates=done.plates, bytes=done.bytes, hidden_only=done.hidden_only, note=done.note
@@ -169,7 +169,8 @@ def still(gateway: Here, who: Caller, camera: Name, order: Annotated[StillIn, Qu
     keys = task_keys(gateway.log, order.task)
     marks = () if order.overlay is None else (order.overlay,)
     wanted = Wanted(camera, order.task, keys, order.profile, view=order.view, overlay=marks, burn_in=order.burn_in)
-    found = gateway.maker.still(wanted, at_ns, gateway.count_still)
+    with gateway.drawing():
+        found = gateway.maker.still(wanted, at_ns, gateway.count_still)
     if found is None:
         raise not_found(f"camera {camera}: nothing was captured at or before {iso(at_ns)}")
     image, picture = found
@@ -203,7 +204,8 @@ def h264(gateway: Here, who: Caller, camera: Name) -> H264:
     """What H.264 takes for the newest originals of a camera: the figure to compare a task's bitrate with."""
     allow(who, "see originals", camera=camera)
     known_camera(gateway, camera)
-    return h264_rate(gateway.log, camera)
+    with gateway.drawing():
+        return h264_rate(gateway.log, camera)
 
 
 def known_camera(gateway: Gateway, name: str) -> Known:

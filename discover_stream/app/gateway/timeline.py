@@ -6,6 +6,7 @@ from collections import Counter
 from contextlib import closing, suppress
 from itertools import islice
 
+from discover_stream.app.gateway.catalog import erased_spans, gaps_between
 from discover_stream.app.gateway.making import Wanted, seen_region
 from discover_stream.app.gateway.models_replays import Bucket, Timeline
 from discover_stream.app.gateway.shots import Film
@@ -27,6 +28,7 @@ def timeline(log: Log, wanted: Wanted, film: Film, labels: dict[int, LabelSet]) 
     """Objects of each label at most at once, in each part of a film's span. Raises LogError, BitstreamError."""
     end_ns = film.end_ns if film.end_ns is not None else 2**63 - 1
     step_ns = max(10**9, -(-(end_ns - film.begin_ns) // _BUCKETS)) if film.end_ns is not None else 10**9
+    erased = erased_spans(gaps_between(log, wanted.camera, 0, end_ns))
     found: dict[int, Counter[str]] = {}
     count = 0
     with closing(PlateShelf(log)) as shelf:
@@ -35,10 +37,11 @@ def timeline(log: Log, wanted: Wanted, film: Film, labels: dict[int, LabelSet]) 
             count += 1
             if wanted.keys is not None and wanted.keys.isdisjoint(item.packet.tasks):
                 continue
+            there = _regions(log, reader, item, wanted.keys)  # also of erased ones: later packets refer to them
+            if any(begin <= item.capture_ns < end for begin, end in erased):
+                continue
             seen = Counter(
-                seen_region(labels, key, region).label
-                for key, regions in _regions(log, reader, item, wanted.keys).items()
-                for region in regions
+                seen_region(labels, key, region).label for key, regions in there.items() for region in regions
             )
             bucket = found.setdefault(max(0, item.capture_ns - film.begin_ns) // step_ns, Counter())
             for label, number in seen.items():
