@@ -14,7 +14,9 @@ Moments (`begin`, `end`, `at`) are ISO 8601, epoch seconds, or ``+12.5s`` after 
 
 from __future__ import annotations
 
+import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -170,20 +172,21 @@ class Client:
         self, task: str, *, camera: str | None = None, start: str = "latest", packets: bool = False
     ) -> Iterator[PacketEvent]:
         """A task's packets as they come, until you leave the loop; goes on by itself where a connection broke."""
-        lines, broken = EventLines(), 0
+        lines = EventLines()
         while True:
+            failed: GatewayError | None = None
             try:
                 order = _events_request(lines.last_id, camera, start, packets)
                 with self._http.stream("GET", calls.events_path(task), **order) as answer:
                     if answer.status_code >= 400:
                         check(answer.status_code, answer.read())
                     for line in answer.iter_lines():
-                        broken = 0
                         yield from lines.take(line)
             except httpx2.HTTPError as error:
-                broken += 1
-                if broken > 5:
-                    raise _away(self._http.base_url, error) from error
+                failed = _away(self._http.base_url, error)
+            except GatewayError as error:
+                failed = error
+            time.sleep(lines.again(failed))
 
     def close(self) -> None:
         """Close all connections."""
@@ -300,21 +303,22 @@ class AsyncClient:
         self, task: str, *, camera: str | None = None, start: str = "latest", packets: bool = False
     ) -> AsyncIterator[PacketEvent]:
         """A task's packets as they come, until you leave the loop; goes on by itself where a connection broke."""
-        lines, broken = EventLines(), 0
+        lines = EventLines()
         while True:
+            failed: GatewayError | None = None
             try:
                 order = _events_request(lines.last_id, camera, start, packets)
                 async with self._http.stream("GET", calls.events_path(task), **order) as answer:
                     if answer.status_code >= 400:
                         check(answer.status_code, await answer.aread())
                     async for line in answer.aiter_lines():
-                        broken = 0
                         for event in lines.take(line):
                             yield event
             except httpx2.HTTPError as error:
-                broken += 1
-                if broken > 5:
-                    raise _away(self._http.base_url, error) from error
+                failed = _away(self._http.base_url, error)
+            except GatewayError as error:
+                failed = error
+            await asyncio.sleep(lines.again(failed))
 
     async def close(self) -> None:
         """Close all connections."""

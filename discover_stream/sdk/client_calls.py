@@ -13,6 +13,7 @@ from discover_stream.sdk import client_models as m
 from discover_stream.types import DiscoverError
 
 T = TypeVar("T")
+_TRIES = 5
 
 
 class GatewayError(DiscoverError):
@@ -177,20 +178,30 @@ def events_path(task: str) -> str:
 
 @dataclass
 class EventLines:
-    """Server-sent events from their lines; `last_id` is where to resume."""
+    """Server-sent events from their lines; `last_id` is where to resume.
+
+    `broken` counts connections, since the last event, that ended by themselves.
+    """
 
     last_id: str | None = None
+    broken: int = 0
     _event: str = ""
     _data: str = ""
 
     def take(self, line: str) -> Iterator[m.PacketEvent]:
-        """The packet that a line completes, if any."""
+        """The packet that a line completes, if any. Raises GatewayError where the gateway says why it ends the stream,
+        and for a packet that is not understood."""
         if not line:
             event, data = self._event, self._data
             self._event = self._data = ""
+            if event == "error":
+                raise _told(data)
             if event == "packet" and data:
-                yield msgspec.json.decode(data, type=m.PacketEvent)
+                self.broken = 0
+                yield _packet(data)
             return
+        if line.startswith(":") and line != ": connected":
+            self.broken = 0  # a sign of life, from a stream that has nothing to tell
         name, _, value = line.partition(":")
         value = value.removeprefix(" ")
         if name == "id":
@@ -199,3 +210,30 @@ class EventLines:
             self._event = value
         elif name == "data":
             self._data += value
+
+    def again(self, failed: GatewayError | None) -> float:
+        """After a connection that ended, or failed: seconds to wait before the next one. Raises the failure where it
+        will not pass, or where that was tried often enough."""
+        self._event = self._data = ""
+        self.broken += 1
+        if failed is not None and (failed.status not in (0, 503) or self.broken > _TRIES):
+            raise failed
+        if self.broken > _TRIES:
+            raise GatewayError(0, f"the stream of events ended {self.broken} times without a packet; try again later")
+        return 0.5 * 2.0 ** (self.broken - 1)
+
+
+def _told(data: str) -> GatewayError:
+    """Why the gateway ends a stream, in its own words."""
+    try:
+        told = msgspec.json.decode(data)
+        return GatewayError(int(told["status"]), str(told["detail"]))
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError):
+        return GatewayError(0, "the gateway ended the stream, and did not say why")
+
+
+def _packet(data: str) -> m.PacketEvent:
+    try:
+        return msgspec.json.decode(data, type=m.PacketEvent)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise GatewayError(200, f"a packet is not what this version knows ({error}); update it") from error

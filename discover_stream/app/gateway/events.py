@@ -6,26 +6,35 @@ import asyncio
 import base64
 import json
 import re
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from discover_stream.app.gateway.access import Principal
+from discover_stream.app.gateway.catalog import ErasedSpans
+from discover_stream.app.gateway.context import Gateway, admitted
+from discover_stream.app.gateway.flights import Busy
+from discover_stream.app.gateway.problems import Refused, status_of
 from discover_stream.app.moments import iso
 from discover_stream.app.watch import packet_json
 from discover_stream.codec.any_packet import any_packet_bytes
 from discover_stream.sdk import Gap, Subscription, TaskFrame, subscribe
-from discover_stream.types import DiscoverError, InputError
+from discover_stream.types import BitstreamError, DiscoverError, InputError
 from topics.catalogue import task_topic
 from topics.log import Log
 from topics.partitioner import partition_for
 
-if TYPE_CHECKING:
-    from discover_stream.app.gateway.context import Gateway
-
 KEEP_ALIVE_S = 10.0
+ADMITTED_S = 2.0
+"""How often it is looked whether a token is still good."""
+MOST, MOST_OF_ONE = 256, 32
+"""Streams at a time, and those of one token: each has a thread, and a reader of the log."""
 _POLL_S = 0.5
+_BATCH = 32
 _RESUME = re.compile(r"[0-9]{1,6}:[0-9]{1,18}(,[0-9]{1,6}:[0-9]{1,18})*")
 
 Start = Literal["earliest", "latest"] | datetime | Mapping[int, int]
@@ -51,12 +60,21 @@ def parse_resume(text: str) -> dict[int, int]:
 
 def event_text(subscription: Subscription, item: TaskFrame | Gap, *, packets: bool) -> str:
     """An event; its id says where to go on after it."""
-    positions = ",".join(f"{partition}:{offset}" for partition, offset in sorted(subscription.positions.items()))
     if isinstance(item, Gap):
         kind, told = "gap", {"partition": item.partition, "packets": item.to_offset - item.from_offset}
     else:
         kind, told = "packet", told_packet(item, packets=packets)
-    return f"id: {positions}\nevent: {kind}\ndata: {json.dumps(told, separators=(',', ':'))}\n\n"
+    return f"id: {_identity(subscription)}\nevent: {kind}\ndata: {json.dumps(told, separators=(',', ':'))}\n\n"
+
+
+def damaged_text(subscription: Subscription, error: BitstreamError) -> str:
+    """The event for a packet that cannot be read; its id goes on after it."""
+    told = {"problem": " ".join(str(error).split())}
+    return f"id: {_identity(subscription)}\nevent: damaged\ndata: {json.dumps(told)}\n\n"
+
+
+def _identity(subscription: Subscription) -> str:
+    return ",".join(f"{partition}:{offset}" for partition, offset in sorted(subscription.positions.items()))
 
 
 def told_packet(item: TaskFrame, *, packets: bool) -> dict[str, Any]:
@@ -70,26 +88,40 @@ def told_packet(item: TaskFrame, *, packets: bool) -> dict[str, Any]:
     return told
 
 
-async def events(gateway: Gateway, follow: Follow) -> AsyncIterator[str]:
-    """The events, until the client leaves or the gateway stops. A failure of the log ends them with an `error`."""
+def check_room(streams: Counter[str], token: str) -> None:
+    """Raise Busy where there are too many streams already."""
+    if streams.total() >= MOST or streams[token] >= MOST_OF_ONE:
+        raise Busy("too many streams of events are open; end one of them, or try again later")
+
+
+async def events(gateway: Gateway, follow: Follow, who: Principal) -> AsyncIterator[str]:
+    """The events, until the client leaves, its token ends or the gateway stops. A failure of the log ends them with an
+    `error`."""
     loop = asyncio.get_running_loop()
     # A subscription belongs to one thread.
     thread = ThreadPoolExecutor(1, f"events of {follow.task}")
     subscription: Subscription | None = None
+    gateway.streams[who.token] += 1
     try:
         subscription = await loop.run_in_executor(thread, _subscribed, gateway.log, follow)
         yield ": connected\n\n"
-        silent_s = 0.0
+        silent_s, looked_s = 0.0, time.monotonic()
         while not gateway.stopping.is_set():
-            texts = await loop.run_in_executor(thread, _some, subscription, follow.packets)
+            if time.monotonic() - looked_s > ADMITTED_S:
+                looked_s = time.monotonic()
+                if not await loop.run_in_executor(thread, admitted, gateway, who):
+                    raise Refused(401, "this token opens nothing any more; ask for another")
+            texts = await loop.run_in_executor(thread, _some, subscription, follow.packets, gateway.erased)
             silent_s = 0.0 if texts else silent_s + _POLL_S
             if silent_s >= KEEP_ALIVE_S:
                 silent_s, texts = 0.0, [": nothing new\n\n"]
             for text in texts:
                 yield text
-    except DiscoverError as error:
-        yield f"event: error\ndata: {json.dumps({'detail': ' '.join(str(error).split())})}\n\n"
+    except (DiscoverError, Refused) as error:
+        status = error.status if isinstance(error, Refused) else status_of(error)
+        yield f"event: error\ndata: {json.dumps({'status': status, 'detail': ' '.join(str(error).split())})}\n\n"
     finally:
+        gateway.streams[who.token] -= 1
         if subscription is not None:
             thread.submit(subscription.close)
         thread.shutdown(wait=False)
@@ -105,13 +137,17 @@ def _subscribed(log: Log, follow: Follow) -> Subscription:
     return subscribe(follow.task, log=log, camera=follow.camera, start=start)
 
 
-def _some(subscription: Subscription, packets: bool) -> list[str]:
+def _some(subscription: Subscription, packets: bool, erased: ErasedSpans) -> list[str]:
     """The next few events; waits a moment for the first."""
     found: list[str] = []
-    item = subscription.poll(_POLL_S)
-    while item is not None:
-        found.append(event_text(subscription, item, packets=packets))
-        if len(found) == 32:
+    for number in range(_BATCH):
+        try:
+            item = subscription.poll(0.0 if number else _POLL_S)
+        except BitstreamError as error:  # what comes after it can be read
+            found.append(damaged_text(subscription, error))
+            continue
+        if item is None:
             break
-        item = subscription.poll(0.0)
+        if isinstance(item, Gap) or not erased.hide(item.camera, item.capture_ns):
+            found.append(event_text(subscription, item, packets=packets))
     return found

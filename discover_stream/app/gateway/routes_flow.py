@@ -10,7 +10,7 @@ from pydantic import Field
 
 from discover_stream.app.gateway.access import Principal
 from discover_stream.app.gateway.context import Caller, Gateway, Here, allow
-from discover_stream.app.gateway.events import Follow, events, parse_resume
+from discover_stream.app.gateway.events import Follow, check_room, events, parse_resume
 from discover_stream.app.gateway.models import TASK_PATTERN, Moment, Order, TaskName
 from discover_stream.app.gateway.models_tasks import History, Series, Substream, Substreams
 from discover_stream.app.gateway.problems import documented, not_found
@@ -97,9 +97,10 @@ def follow(
     """A task's packets as server-sent events, one `packet` event each; `Last-Event-ID` goes on where it ended."""
     allow(who, "follow", task=task)
     _check_task(gateway, task)
+    check_room(gateway.streams, who.token)
     start = parse_start(order.begin) if resume is None else parse_resume(resume)
     what = Follow(task, order.camera, start, order.packets)
-    return _EventStream(events(gateway, what), headers={"Cache-Control": "no-store"})
+    return _EventStream(events(gateway, what, who), headers={"Cache-Control": "no-store"})
 
 
 def _check_task(gateway: Gateway, task: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,6 @@ from fastapi.testclient import TestClient
 from stream_film import FRAMES, capture_ns
 
 from discover_stream.app.gateway.context import Gateway
-from discover_stream.app.gateway.events import Follow, events
 from discover_stream.app.moments import iso
 from discover_stream.codec.any_packet import parse_any
 from discover_stream.semantics.labels import builtin_tasks
@@ -309,40 +306,6 @@ def test_stills_show_the_frame_of_an_instant(admin: TestClient) -> None:
     early = admin.get("/v1/cameras/gate/still?at=1000")
     assert early.status_code == 404
     assert "nothing was captured" in early.json()["detail"]
-
-
-async def collected(gateway: Gateway, follow: Follow, count: int) -> list[str]:
-    found: list[str] = []
-    stream = events(gateway, follow)
-    async for text in stream:
-        if not text.startswith(":"):
-            found.append(text)
-        if len(found) == count:
-            break
-    await stream.aclose()  # type: ignore[attr-defined]
-    return found
-
-
-def told(text: str) -> tuple[str, str, Any]:
-    lines = dict(line.split(": ", 1) for line in text.strip().splitlines())
-    return lines["id"], lines["event"], json.loads(lines["data"])
-
-
-def test_events_tell_packets_and_go_on_after_any_of_them(answering: tuple[TestClient, Gateway]) -> None:
-    import asyncio
-
-    from discover_stream.app.gateway.events import parse_resume
-
-    _, gateway = answering
-    first = asyncio.run(collected(gateway, Follow(FIRST, None, "earliest", True), 4))
-    assert [told(text)[2]["seq"] for text in first] == [0, 1, 2, 3]
-    identity, kind, packet = told(first[1])
-    assert kind == "packet"
-    assert (packet["camera"], packet["capture_ns"], packet["capture"]) == ("gate", capture_ns(1), iso(capture_ns(1)))
-    assert parse_any(base64.b64decode(packet["packet"])).seq == 1
-    again = asyncio.run(collected(gateway, Follow(FIRST, "gate", parse_resume(identity), False), FRAMES - 2))
-    assert [told(text)[2]["seq"] for text in again] == list(range(2, FRAMES))
-    assert "packet" not in told(again[0])[2]
 
 
 def test_errors_are_problems_wherever_they_come_from(admin: TestClient) -> None:
