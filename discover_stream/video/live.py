@@ -47,7 +47,7 @@ def connect(uri: str, policy: LivePolicy) -> av.container.InputContainer:
         return av.open(uri, options=options, timeout=(policy.open_timeout_s, policy.read_timeout_s))
     except (FFmpegError, OSError, ValueError) as error:
         raise InputError(
-            f"{without_password(uri)}: the stream cannot be opened ({reason_of(error)});"
+            f"{without_secrets(uri)}: the stream cannot be opened ({reason_of(error)});"
             " check the address, the network and that the camera is on"
         ) from error
 
@@ -62,6 +62,12 @@ def without_password(uri: str) -> str:
     scheme, separator, rest = uri.partition("://")
     host, slash, path = rest.partition("/")
     return f"{scheme}{separator}{host.rpartition('@')[2]}{slash}{path}"
+
+
+def without_secrets(uri: str) -> str:
+    """The same where variables were put in already: they may stand behind a question mark too."""
+    address, mark, _ = without_password(uri).partition("?")
+    return f"{address}?…" if mark else address
 
 
 class LiveFeed:

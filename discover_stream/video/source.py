@@ -261,7 +261,7 @@ def _open_address(
 ) -> Source:
     policy, start_ns = options[0] or LivePolicy(), options[1]
     container = live.connect(uri, policy)
-    name = live.without_password(uri)
+    name = live.without_secrets(uri)
     if uri.lower().startswith("http") and live.is_finite(container):
         return Source(FilmFeed(container, name), plan)
     feed = live.LiveFeed(container, name, policy, partial(live.connect, uri, policy))

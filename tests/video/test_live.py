@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from discover_stream.types import InputError
-from discover_stream.video.live import LivePolicy, pause_s, without_password
+from discover_stream.video.live import LivePolicy, pause_s, without_password, without_secrets
 from discover_stream.video.sink import open_sink
 from discover_stream.video.source import Gap, open_source
 
@@ -135,3 +135,8 @@ def test_pauses_double_up_to_a_limit():
 def test_addresses_are_shown_without_passwords():
     assert without_password("rtsp://me:p@ss@host:554/a@b") == "rtsp://host:554/a@b"
     assert without_password("http://host/x") == "http://host/x"
+
+
+def test_what_stands_behind_a_question_mark_is_not_in_messages() -> None:
+    assert without_secrets("rtsp://user:secret@camera/live?password=secret") == "rtsp://camera/live?…"
+    assert without_secrets("rtsp://camera/live") == "rtsp://camera/live"

@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse
 from starlette.staticfiles import StaticFiles
@@ -75,9 +75,19 @@ def create_app(gateway: Gateway) -> FastAPI:
     app.openapi = lambda: described(app)  # type: ignore[method-assign]
     console = console_folder()
     if console.is_dir():
-        app.mount("/", StaticFiles(directory=console, html=True), name="console")
+        app.mount("/", ConsoleFiles(directory=console, html=True), name="console")
     app.add_middleware(Guard)
     return app
+
+
+class ConsoleFiles(StaticFiles):
+    """The console's files, which browsers ask for again each time: modules of two versions do not go together."""
+
+    def file_response(self, *args: Any, **options: Any) -> Response:
+        """See `StaticFiles`."""
+        response = super().file_response(*args, **options)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 def console_folder() -> Path:

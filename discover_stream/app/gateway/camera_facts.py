@@ -28,6 +28,7 @@ from topics.status import read_status, silent_s
 
 SPANS_OF = 64
 """Cameras up to which a list says what the archive has of each: looking that up takes a moment."""
+_ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+?(?=[:;,)]?(?:\s|$))")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -83,7 +84,7 @@ class CameraBook:
             name=found.name,
             source=without_secret(config.source) if config is not None and sources else None,
             health=_health(found, status),
-            problem=None if status is None else status.problem,
+            problem=None if status is None else told_problem(status.problem, config, sources=sources),
             picture=None if status is None else status.picture,
             mode=None if status is None else status.mode,
             mode_reason="" if status is None else status.mode_reason,
@@ -131,6 +132,15 @@ def _health(found: Known, status: CameraStatus | None) -> str:
 def without_secret(source: str) -> str:
     """An address as it may be shown."""
     return without_password(source) if "://" in source else source
+
+
+def told_problem(problem: str | None, config: CameraConfig | None, *, sources: bool) -> str | None:
+    """What is wrong with a camera, for those who may know its address or path (`sources`), or may not."""
+    if problem is None or sources:
+        return problem
+    if config is not None and "://" not in config.source:
+        problem = problem.replace(config.source, "its source")
+    return _ADDRESS.sub("its source", problem)
 
 
 def config_of(order: CameraIn, sources: SourcesConfig) -> CameraConfig:

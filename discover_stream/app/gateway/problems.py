@@ -89,6 +89,12 @@ def add_handlers(app: FastAPI) -> None:
     async def gone(request: Request, error: Exception) -> Response:
         return Response(status_code=_CLIENT_GONE)
 
+    async def unforeseen(request: Request, error: Exception) -> Response:
+        # The server writes where it came from to its own log.
+        detail = f"the gateway failed ({type(error).__name__}); look at what it printed, and report it"
+        return answer(request, 500, detail)
+
+    app.add_exception_handler(Exception, unforeseen)
     app.add_exception_handler(Refused, refused)
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)

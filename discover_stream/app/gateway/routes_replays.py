@@ -12,7 +12,8 @@ from fastapi.responses import FileResponse
 from discover_stream.app.gateway.access import Principal
 from discover_stream.app.gateway.context import Caller, Gateway, Here, Player, allow, audited, key_for
 from discover_stream.app.gateway.exports import ExportJob
-from discover_stream.app.gateway.making import Made
+from discover_stream.app.gateway.flights import Busy
+from discover_stream.app.gateway.making import Cancelled, Made
 from discover_stream.app.gateway.models import Gap
 from discover_stream.app.gateway.models_replays import Export, ReplayIn, ReplayProgress, Replays, Sidecar, Timeline
 from discover_stream.app.gateway.models_replays import Replay as Told
@@ -128,7 +129,11 @@ async def sidecar(gateway: Here, who: Player, identity: Identity, number: Number
 async def regions(gateway: Here, who: Player, identity: Identity) -> Timeline:
     """Regions over the time of a replay; nothing is decoded for it."""
     replay = found(gateway, who, identity)
-    return await asyncio.to_thread(timeline, gateway.log, replay.wanted, replay.film, gateway.labels.get())
+
+    def work() -> Timeline:
+        return timeline(gateway.log, replay.wanted, replay.film, gateway.labels.get())
+
+    return await asyncio.to_thread(work)
 
 
 @router.post("/replays/{replay}/export", status_code=202, responses=documented(404, 409))
@@ -208,9 +213,12 @@ async def _made(gateway: Gateway, replay: Replay, number: int, request: Request)
         made = await gateway.replays.flights.get(
             (replay.id, number), gateway.replays.making(replay, number), request.is_disconnected
         )
+    except (Busy, Cancelled):  # nothing is wrong with the replay
+        raise
     except DiscoverError as error:
         replay.failed = " ".join(str(error).split())
         raise
+    replay.failed = None
     return made
 
 

@@ -30,7 +30,8 @@ class Film:
     def count(self, until_ns: int | None = None) -> int:
         """Segments up to the end; of a replay that goes on, those that are over by `until_ns`."""
         if self.end_ns is not None:
-            return max(1, -(-(self.end_ns - self.begin_ns) // self.step_ns))
+            whole, rest = divmod(self.end_ns - self.begin_ns, self.step_ns)
+            return max(1, whole + (rest * CLOCK >= 10**9))  # a rest within one tick of the clock shows nothing
         return max(0, ((until_ns or self.begin_ns) - self.begin_ns) // self.step_ns)
 
     def span(self, number: int) -> tuple[int, int]:
