@@ -28,6 +28,7 @@ import torch
 
 from benchmarks.atoms import CLIPS, Thing, things
 from discover_stream.codec.atom_sprites import av1_atom, latent_window, sprite_of
+from discover_stream.codec.atoms import CellMask
 from discover_stream.codec.bits import BitWriter
 from discover_stream.codec.composing import Drawn, compose
 from discover_stream.codec.conditional_model import load_conditional
@@ -53,18 +54,26 @@ QUALITIES = (1, 2, 3, 4, 5, 6, 8)
 LEAST_OVERLAP = 0.5
 """Of a box of truth with an object that was drawn: others need not be found."""
 
+SURE = 0.3
+"""Score from which on something is found."""
+
 Coder = Callable[[Thing, int], tuple[int, Sprite]]
 """Codes an object at a setting: bytes, and what a decoder draws."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """One setting of a system: bits per masked pixel, and AP50 of the judge in the composed pictures."""
+    """One setting of a system: bits per masked pixel, and what the judge makes of the composed pictures.
+
+    AP50 is a mean over classes, of which one may have a single object; `found` is the share of all objects that were
+    drawn which the judge finds again, as the same class.
+    """
 
     system: str
     setting: int
     bpp: float
     ap50: float
+    found: float = 0.0
 
 
 def av1(on_plate: bool) -> Coder:
@@ -80,7 +89,7 @@ def av1(on_plate: bool) -> Coder:
     return code
 
 
-def drawn_sprite(thing: Thing, window: Window, samples: Image, cells: np.ndarray) -> Sprite:
+def drawn_sprite(thing: Thing, window: Window, samples: Image, cells: CellMask) -> Sprite:
     """What a decoder draws of decoded samples (16 rows, 16 columns, 3): what differs from the plate in the cells."""
     height, width = thing.frame.shape[:2]
     allowed = inside(window, 0, width, height) & cell_samples(cells)
@@ -165,7 +174,18 @@ def measured(name: str, code: Coder, setting: int, frames: Sequence[Sequence[Thi
         found.append(judge.detect(compose(group[0].plate, drawn).image))
     truth = [truth_of(group, judge) for group in frames]
     known = sorted({one.label for each in truth for one in each if not one.crowd})
-    return Point(name, setting, bits / pixels, score_detections(truth, found, classes=known).ap50)
+    ap50 = score_detections(truth, found, classes=known).ap50
+    return Point(name, setting, bits / pixels, ap50, found_share(truth, found))
+
+
+def found_share(truth: Sequence[Sequence[Detection]], found: Sequence[Sequence[Detection]]) -> float:
+    """The share of objects that are found again: as the same class, half overlapping, with a score that counts."""
+    wanted = [(one, seen) for there, seen in zip(truth, found, strict=True) for one in there if not one.crowd]
+    again = [
+        any(each.label == one.label and each.score >= SURE and each.box.iou(one.box) >= LEAST_OVERLAP for each in seen)
+        for one, seen in wanted
+    ]
+    return sum(again) / max(1, len(again))
 
 
 def curves(coders: dict[str, Coder], frames: Sequence[Sequence[Thing]], judge: Detector) -> list[Point]:
@@ -184,22 +204,23 @@ def plot(points: Sequence[Point], title: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    figure = Figure(figsize=(10.4, 4.4), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    for name in dict.fromkeys(point.system for point in points):
-        own = [point for point in points if point.system == name]
-        style = "--" if name.startswith("av1") else "-"
-        axes.plot(
-            [point.bpp for point in own], [point.ap50 for point in own], style, marker="o", markersize=3, label=name
-        )
-    axes.axhline(0.9, color="grey", linewidth=0.8, linestyle=":")
-    axes.set_xscale("log")
-    axes.set_xlabel("bits per pixel of the masked area")
-    axes.set_ylabel("AP50 in composed frames")
-    axes.set_title(title, fontsize=10)
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8)
+    sides = figure.subplots(1, 2)
+    for axes, measure in zip(sides, ("ap50", "found"), strict=True):
+        for name in dict.fromkeys(point.system for point in points):
+            own = [point for point in points if point.system == name]
+            style = "--" if name.startswith("av1") else "-"
+            heights = [getattr(point, measure) for point in own]
+            axes.plot([point.bpp for point in own], heights, style, marker="o", markersize=3, label=name)
+        axes.axhline(0.9, color="grey", linewidth=0.8, linestyle=":")
+        axes.set_xscale("log")
+        axes.set_xlabel("bits per pixel of the masked area")
+        axes.grid(alpha=0.25)
+    sides[0].set_ylabel("AP50 in composed frames, mean over classes")
+    sides[1].set_ylabel("share of objects found again")
+    sides[1].legend(fontsize=8)
+    figure.suptitle(title, fontsize=10)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=100, metadata={"Software": None})
     return buffer.getvalue()
@@ -241,7 +262,7 @@ def main() -> None:
         parser.error("--codec and --vae belong together")
     cv2.setNumThreads(1)
     # Objects are what is surely there; the judge of the curve keeps what it doubts, as AP wants it.
-    sure, judge = (load_detector(f"onnx:{chosen.judge}", floor=floor) for floor in (0.3, 0.01))
+    sure, judge = (load_detector(f"onnx:{chosen.judge}", floor=floor) for floor in (SURE, 0.01))
     found: list[Thing] = []
     for clip in chosen.clips:
         frames = half_of(chosen.data / "video" / f"{clip}.mp4", chosen.half)
@@ -249,9 +270,9 @@ def main() -> None:
     groups = frames_of(found)
     points = curves(coders_of(chosen.codec, chosen.vae), groups, judge)
     print(f"{len(found)} objects in {len(groups)} frames, {chosen.half} halves of {', '.join(chosen.clips)}\n")
-    print("| system | setting | bits per masked pixel | AP50 |\n|---|---|---|---|")
+    print("| system | setting | bits per masked pixel | AP50 | found |\n|---|---|---|---|---|")
     for point in points:
-        print(f"| {point.system} | {point.setting} | {point.bpp:.3f} | {point.ap50:.3f} |")
+        print(f"| {point.system} | {point.setting} | {point.bpp:.3f} | {point.ap50:.3f} | {point.found:.3f} |")
     if chosen.plot is not None:
         chosen.plot.write_bytes(plot(points, f"{', '.join(chosen.clips)}: {chosen.half} halves, {len(found)} objects"))
     if chosen.json is not None:

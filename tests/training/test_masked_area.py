@@ -13,6 +13,7 @@ from benchmarks.masked_area import (
     av1,
     conditional,
     curves,
+    found_share,
     frames_of,
     measured,
     plot,
@@ -73,6 +74,20 @@ def test_bits_are_those_of_all_atoms_over_their_masked_pixels(found: list[Thing]
     point = measured("av1 residual", code, 40, frames_of(found), judge)
     assert point.bpp == pytest.approx(8 * sum(sizes) / sum(int(thing.mask.sum()) for thing in found))
     assert point.ap50 == pytest.approx(1.0)
+    assert point.found == 1.0
+
+
+def test_the_share_that_is_found_again_asks_for_class_place_and_score(found: list[Thing]) -> None:
+    box = Box(0, 0, 20, 20)
+    there = [
+        Detection("car", 1.0, box),
+        Detection("bus", 1.0, box),
+        Detection("car", 1.0, Box(50, 0, 70, 20), crowd=True),
+    ]
+    seen = [Detection("car", 0.4, Box(1, 0, 21, 20)), Detection("bus", 0.1, box)]
+    assert found_share([there], [seen]) == 0.5
+    assert found_share([there], [[Detection("car", 0.4, Box(15, 0, 35, 20))]]) == 0.0
+    assert found_share([[]], [seen]) == 0.0
 
 
 def test_only_what_was_drawn_has_to_be_found(found: list[Thing]) -> None:
