@@ -6,30 +6,13 @@ Pictures are (H, W, 3) uint8 RGB in the light of the plate; boxes are in quarter
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from discover_stream.codec.composing import WHOLE, Drawn, draw
 from discover_stream.codec.critic import Critic, loss
 from discover_stream.codec.quarter_box import QuarterBox
-from discover_stream.codec.records import Ref
-from discover_stream.codec.sprites import Sprite
+from discover_stream.codec.stream_layers import Layer
 from discover_stream.codec.stream_motion import Scene
 from discover_stream.types import Image
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """A track's picture where decoders would draw it.
-
-    Attributes:
-        order: of drawing; what is drawn later covers what is drawn before.
-        box: the object's.
-        sprite: its picture.
-    """
-
-    order: tuple[int, Ref]
-    box: QuarterBox
-    sprite: Sprite
 
 
 class Critique:

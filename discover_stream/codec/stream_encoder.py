@@ -27,7 +27,8 @@ from discover_stream.codec.stream_coding import stream_packet_bytes
 from discover_stream.codec.stream_motion import Scene, plate_error
 from discover_stream.codec.stream_packet import GapReason, LostFrames, StreamPacket, needs_size, needs_time
 from discover_stream.codec.stream_plates import Demand, PlateMaker
-from discover_stream.codec.stream_policy import RateState, StreamRules, allowance, controlled, leaves_plate, spent
+from discover_stream.codec.stream_policy import StreamRules, leaves_plate
+from discover_stream.codec.stream_rate import RateState, allowance, controlled, spent
 from discover_stream.codec.stream_tracks import Live, Sight, adopted, hidden_by, nearer, overlap, sights_of
 from discover_stream.codec.stream_writer import RecordWriter, Turn
 from discover_stream.types import Box, Frame, Image, InputError, Provenance, Region
@@ -217,8 +218,10 @@ class StreamEncoder:
         self, frame: Frame, sights: Mapping[int, Sight], fresh: bool, rules: StreamRules
     ) -> tuple[tuple[Plate, ...], bool]:
         """See to the plate; its records, and whether this is a new scene."""
-        moving = [live.at(frame.seq).pixels for live in self._lives.values() if live.sprite is not None]
-        moving += [sights[track].box.pixels for track, live in self._lives.items() if live.sprite and track in sights]
+        moving = [live.at(frame.seq).pixels for live in self._lives.values() if not live.on_plate]
+        moving += [
+            sights[track].box.pixels for track, live in self._lives.items() if not live.on_plate and track in sights
+        ]
         # What drives off the plate in this frame is no background where it is now.
         moving += [
             sights[track].box.pixels for track, live in self._lives.items() if drives_off(live, sights, frame.seq)
@@ -273,17 +276,17 @@ class StreamEncoder:
     def _drawn(self, seq: int) -> Composite:
         ranked = []
         for live in self._lives.values():
-            if live.sprite is not None and not live.hidden:
-                box = live.at(seq)
+            layer = live.layer(live.at(seq))
+            if layer is not None:
                 sent = seq in (live.source or live.ref.seq, live.ref.seq)
                 kind = Provenance.SENT if sent else Provenance.PROPAGATED
-                ranked.append((box.bottom + live.lift, live.ref, Drawn(box, live.sprite, kind)))
-        ranked.sort(key=lambda one: one[:2])
+                ranked.append((layer.order, Drawn(layer.box, layer.sprite, kind)))
+        ranked.sort(key=lambda one: one[0])
         plate = self._plates.picture
         if set(self._tasks) <= self._bare:
             height, width = plate.image.shape[:2]
             plate = PlatePicture.missing(width, height)
-        return compose(plate, [one[2] for one in ranked])
+        return compose(plate, [one[1] for one in ranked])
 
     def _packet(
         self,

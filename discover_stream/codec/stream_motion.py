@@ -57,8 +57,8 @@ class Scene:
     @classmethod
     def of(cls, frame: Image, plate: Image) -> Scene:
         """From a frame and the plate under it."""
-        soft = _blurred(frame)
-        apart = np.abs(soft - _blurred(plate)).mean(axis=2)
+        soft = blurred(frame)
+        apart = np.abs(soft - blurred(plate)).mean(axis=2)
         return cls(frame, plate, soft, np.asarray(apart, dtype=np.float32))
 
 
@@ -71,7 +71,8 @@ class Fit:
     plate_error: float = 0.0
 
 
-def _blurred(image: Image) -> Soft:
+def blurred(image: Image) -> Soft:
+    """As it is compared."""
     return np.asarray(cv2.GaussianBlur(image, (0, 0), BLUR).astype(np.float32), dtype=np.float32)
 
 
@@ -124,7 +125,7 @@ def error(scene: Scene, sprite: Sprite, box: QuarterBox, hidden: Mask) -> tuple[
     if int(belongs.sum()) < 8:
         return 0.0, 0.0
     seen = scene.soft[part]
-    return _level(seen - _blurred(canvas), belongs), _level(seen - _blurred(scene.plate[part]), belongs)
+    return _level(seen - blurred(canvas), belongs), _level(seen - blurred(scene.plate[part]), belongs)
 
 
 def _level(apart: Soft, belongs: Mask) -> float:
@@ -203,7 +204,7 @@ def _searched(scene: Scene, sprite: Sprite, box: QuarterBox, hidden: Mask) -> Qu
     mask = np.where(hidden[part], np.uint8(0), alpha)
     if int((mask >= 128).sum()) < 16:
         return box
-    template, weights = _blurred(canvas), mask.astype(np.float32) / 255
+    template, weights = blurred(canvas), mask.astype(np.float32) / 255
     around, x, y = reach(box), 0, 0
     if min(canvas.shape[:2]) >= COARSE:
         half = -(-around // 2)

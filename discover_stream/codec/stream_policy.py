@@ -8,7 +8,7 @@ frame rate and size.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 
 QUALITIES = 8
@@ -111,9 +111,11 @@ class TrackView:
         parked: the plate has just taken it in.
         members: the tasks that want it are the ones that its key is for.
         visible: share of it that nothing nearer covers.
+        awaited: nothing has shown it yet: it was covered, or others showed it, when it was keyed.
         plate_error: of the plate alone where it is.
+        lack: of the plate with the others on it that are drawn before it; None for that of the plate alone.
         error: of the picture, at the best place for it.
-        bare_error: of the plate alone, over the same pixels.
+        bare_error: without it, over the same pixels.
         glide_error: of the picture where the box glides to.
         sent_error: of the picture in the frame it was sent in; of the plate where that shows it.
         growth: its length over that of then.
@@ -132,7 +134,9 @@ class TrackView:
     parked: bool = False
     members: bool = True
     visible: float = 1.0
+    awaited: bool = False
     plate_error: float = 0.0
+    lack: float | None = None
     error: float = 0.0
     bare_error: float = 0.0
     glide_error: float = 0.0
@@ -178,9 +182,10 @@ def decide_track(view: TrackView, rules: StreamRules) -> Verdict:
 
 def _bare(view: TrackView, rules: StreamRules) -> Verdict:
     """A track without a picture of its own."""
-    gone = view.visible >= rules.judged and leaves_plate(view.plate_error, view.sent_error, rules)
-    if view.found and (gone or not content(view, rules)):
-        return Verdict(Act.KEY, True, _need(view.plate_error, view, rules), Act.GLIDE)
+    error = lacking(view)
+    gone = error > rules.shown * rules.threshold if view.awaited else leaves_plate(error, view.sent_error, rules)
+    if view.found and ((gone and view.visible >= rules.judged) or not content(view, rules)):
+        return Verdict(Act.KEY, True, _need(error, view, rules), Act.GLIDE)
     return Verdict(Act.MOVE if strays(view) else Act.GLIDE)
 
 
@@ -190,11 +195,23 @@ def strays(view: TrackView) -> bool:
 
 
 def _born(view: TrackView, rules: StreamRules) -> Verdict:
-    if view.atom_s is None and view.visible < rules.judged and content(view, rules):
-        return Verdict(Act.KEY)
-    if view.plate_error <= rules.shown * rules.threshold and (view.atom_s is not None or content(view, rules)):
+    if view.atom_s is None:
+        bare = content(view, rules) and (view.visible < rules.judged or lacking(view) <= rules.shown * rules.threshold)
+    else:
+        bare = view.plate_error <= rules.shown * rules.threshold  # also where it is covered: see `shows`
+    if bare:
         return Verdict(Act.KEY)
     return Verdict(Act.KEY, True, _need(2 * view.plate_error, view, rules))
+
+
+def lacking(view: TrackView) -> float:
+    """The error where a track has no picture of its own."""
+    return view.plate_error if view.lack is None else min(view.lack, view.plate_error)
+
+
+def shows(view: TrackView, rules: StreamRules) -> bool:
+    """Whether the plate is seen to show an object."""
+    return view.parked or (view.visible >= rules.judged and view.plate_error <= rules.shown * rules.threshold)
 
 
 def _pictured(view: TrackView, rules: StreamRules) -> Verdict:
@@ -352,47 +369,3 @@ def latent_qualities(rules: StreamRules) -> tuple[int, ...]:
 def zoom_for(size: float, rules: StreamRules) -> int:
     """How finely an AV1 atom samples an object of a side in pixels: a detector needs no more of large ones."""
     return -1 if size >= rules.coarse else 0
-
-
-@dataclass(frozen=True, slots=True)
-class RateState:
-    """How a camera stands to its bit rate.
-
-    Attributes:
-        debt: bits sent beyond the target so far; negative for what may still be sent. Never below minus
-            `WINDOW_S` / 2 of the target, so that a quiet night does not pay for a rush hour.
-    """
-
-    debt: float = 0.0
-
-
-WINDOW_S = 4.0
-"""Seconds over which the target is to hold, about."""
-
-
-def allowance(state: RateState, target: float, fps: float) -> float:
-    """Bits that the next frame may have for atoms: half of what is left of the window, at least half a frame's share.
-
-    Args:
-        state: so far.
-        target: bits a second.
-        fps: frames a second.
-    """
-    return max(0.5 * target / fps, 0.5 * (target * WINDOW_S / 2 - state.debt))
-
-
-def spent(state: RateState, bits: float, target: float, fps: float) -> RateState:
-    """After a frame that took some bits."""
-    return RateState(max(state.debt + bits - target / fps, -target * WINDOW_S / 2))
-
-
-def controlled(rules: StreamRules, state: RateState, target: float) -> StreamRules:
-    """The rules for the next frame: in debt coarser and more patient, otherwise as they are, or a little finer.
-
-    Debt of a whole window raises the quantizer by 12 and doubles the threshold; there it stops.
-    """
-    share = min(max(state.debt / (target * WINDOW_S), -0.5), 1.0)
-    quantizer = min(max(round(rules.quantizer + 12 * share), 1), 63)
-    return replace(
-        rules, quantizer=quantizer, threshold=rules.threshold * 2**share, shown=rules.shown * 2 ** max(share, 0)
-    )

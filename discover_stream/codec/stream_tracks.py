@@ -13,6 +13,7 @@ import numpy.typing as npt
 from discover_stream.codec.quarter_box import QUARTER, SPEED_STEPS, QuarterBox, Speed
 from discover_stream.codec.records import MAX_SCORE, Key, Move, Ref
 from discover_stream.codec.sprites import Sprite
+from discover_stream.codec.stream_layers import Layer
 from discover_stream.codec.stream_motion import Fit, Scene, best_fit, error, inside, plate_error
 from discover_stream.codec.stream_policy import TrackView
 from discover_stream.types import Box, Region
@@ -163,6 +164,12 @@ class Live:
         """Where decoders have it in a frame that does not mention it."""
         return self.box.after(self.speed, seq - self.said)
 
+    def layer(self, box: QuarterBox) -> Layer | None:
+        """As decoders draw it in a box; None where they do not."""
+        if self.sprite is None or self.hidden:
+            return None
+        return Layer((box.bottom + self.lift, self.ref), box, self.sprite)
+
     def noted(self, seq: int, box: QuarterBox, time: float) -> None:
         """It was seen here."""
         self.past.append((seq, box.x, box.y, box.width, box.height))
@@ -247,6 +254,20 @@ def nearer(track: int, box: QuarterBox, places: Mapping[int, QuarterBox], lifts:
     return [place for other, place in places.items() if other != track and place.bottom + lifts.get(other, 0) > low]
 
 
+def hiding(sights: Mapping[int, Sight], lives: Mapping[int, Live], seq: int) -> dict[int, QuarterBox]:
+    """The places of tracks that may hide others: those that were found, and those that are drawn.
+
+    What nobody finds and decoders do not draw hides nothing, wherever its box has glided to; and what nobody finds
+    where another one is found is most likely that one, under a name that the tracker has lost.
+    """
+    places = {track: sight.box for track, sight in sights.items()}
+    for track, live in lives.items():
+        place = live.at(seq)
+        if track not in sights and not live.hidden and all(overlap(place, one.box) < AGAIN for one in sights.values()):
+            places[track] = place
+    return places
+
+
 def hidden_by(boxes: Sequence[QuarterBox], shape: tuple[int, ...]) -> Mask:
     """(H, W), what boxes that are nearer cover."""
     mask = np.zeros(shape[:2], dtype=bool)
@@ -258,7 +279,12 @@ def hidden_by(boxes: Sequence[QuarterBox], shape: tuple[int, ...]) -> Mask:
 
 
 def judged(
-    live: Live, sight: Sight | None, scene: Scene, others: Sequence[QuarterBox], when: tuple[int, float]
+    live: Live,
+    sight: Sight | None,
+    scene: Scene,
+    behind: Scene,
+    others: Sequence[QuarterBox],
+    when: tuple[int, float],
 ) -> Judged:
     """Measure a live track.
 
@@ -266,6 +292,7 @@ def judged(
         live: the track.
         sight: what the grounder found of it; None for nothing.
         scene: the frame, on the plate.
+        behind: the same, on what else is drawn before the track.
         others: boxes of the tracks that are nearer.
         when: number and time of the frame.
     """
@@ -281,11 +308,13 @@ def judged(
     glide_error = 0.0
     seen = visible >= LEAST_SEEN
     if live.sprite is not None and (seen or found is None):
-        fit = best_fit(scene, live.sprite, glide, found, hidden)
-        glide_error = error(scene, live.sprite, glide, hidden)[0]
+        fit = best_fit(behind, live.sprite, glide, found, hidden)
+        glide_error = error(behind, live.sprite, glide, hidden)[0]
     height, width = scene.frame.shape[:2]
     size = math.sqrt(place.width * place.height) / QUARTER
     gone = inside(fit.box, width, height) < 0.05
+    where = fit.box if live.sprite is not None else place
+    awaited = live.sprite is None and not live.on_plate
     view = TrackView(
         found=sight is not None,
         unseen_s=1e6 if gone and sight is None else time - live.found_time,
@@ -295,7 +324,9 @@ def judged(
         parked=live.parked,
         members=sight is None or {task for task, _ in sight.labels} <= set(live.tasks),
         visible=visible,
-        plate_error=plate_error(scene, fit.box if live.sprite is not None else place, hidden),
+        awaited=awaited,
+        plate_error=plate_error(scene, where, hidden),
+        lack=plate_error(behind, where, hidden) if awaited else None,
         bare_error=fit.plate_error,
         error=fit.error,
         glide_error=glide_error,
@@ -318,8 +349,8 @@ def _visible(hidden: Mask, box: QuarterBox) -> float:
     return 1.0 - float(part.mean()) if part.size else 0.0
 
 
-def newborn(sight: Sight, scene: Scene, others: Sequence[QuarterBox], taken_in: bool) -> Judged:
-    """Measure an object that no key has told of yet. `taken_in`: the plate is new and shows it."""
+def newborn(sight: Sight, scene: Scene, behind: Scene, others: Sequence[QuarterBox], taken_in: bool) -> Judged:
+    """Measure an object that no key has told of yet; see `judged`. `taken_in`: the plate is new and shows it."""
     hidden = hidden_by(others, scene.frame.shape)
     view = TrackView(
         found=True,
@@ -329,6 +360,7 @@ def newborn(sight: Sight, scene: Scene, others: Sequence[QuarterBox], taken_in: 
         parked=taken_in,
         visible=_visible(hidden, sight.box),
         plate_error=plate_error(scene, sight.box, hidden),
+        lack=plate_error(behind, sight.box, hidden),
         size=math.sqrt(sight.box.width * sight.box.height) / QUARTER,
     )
     return Judged(view, sight.box)

@@ -13,21 +13,22 @@ from discover_stream.codec.drawing_order import DrawingOrder, lifts_of
 from discover_stream.codec.quarter_box import QuarterBox
 from discover_stream.codec.records import STILL, End, Key, Move, Ref
 from discover_stream.codec.sprites import Sprite
-from discover_stream.codec.stream_critique import Critique, Layer
+from discover_stream.codec.stream_critique import Critique
+from discover_stream.codec.stream_layers import Layer, Layers
 from discover_stream.codec.stream_motion import Scene, error, plate_error
 from discover_stream.codec.stream_policy import (
     Act,
     StreamRules,
-    TrackView,
     Verdict,
     criticised,
     decide_track,
     refresh_pays,
     resembles,
     serves,
+    shows,
     tried,
 )
-from discover_stream.codec.stream_tracks import Judged, Live, Sight, hidden_by, judged, nearer, newborn
+from discover_stream.codec.stream_tracks import Judged, Live, Sight, hidden_by, hiding, judged, nearer, newborn
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +79,10 @@ class _Picked:
     live: Live | None
 
 
-def _on_plate(view: TrackView, rules: StreamRules) -> bool:
-    return view.parked or view.plate_error <= rules.threshold
+def _tasks(live: Live | None, sight: Sight | None) -> set[int]:
+    """Those that have a track, or are to get it."""
+    found = set() if sight is None else {task for task, _ in sight.labels}
+    return found if live is None else found | set(live.tasks)
 
 
 class RecordWriter:
@@ -92,27 +95,20 @@ class RecordWriter:
         self.ends: list[End] = []
         self._critique: Critique | None = None
         self._lifts: dict[int, int] = {}
+        self._layers = Layers(turn.scene)
 
     def tracks(self, sights: Mapping[int, Sight], lives: dict[int, Live]) -> None:
         """All tracks: what was found of them, and what decoders have of them; the latter is brought up to date."""
-        # What nobody finds and decoders do not draw hides nothing, wherever its box has glided to.
-        places = {track: live.at(self.turn.seq) for track, live in lives.items() if not live.hidden}
-        places |= {track: sight.box for track, sight in sights.items()}
+        places = hiding(sights, lives, self.turn.seq)
         if self.turn.order is not None:
             self._lifts = lifts_of(self.turn.order, self.turn.scene, sights, lives, self.turn.seq)
+        drawn = {track: self._place(lives.get(track), sights.get(track)) for track in lives.keys() | sights.keys()}
         measured: dict[int, Judged] = {}
-        for track in sorted(lives.keys() | sights.keys()):
-            sight, live = sights.get(track), lives.get(track)
-            place = places[track] if live is None or track in places else live.at(self.turn.seq)
-            others = nearer(track, place, places, self._lifts)
-            if live is None:
-                assert sight is not None
-                one = newborn(sight, self.turn.scene, others, self.turn.taken_in)
-            else:
-                one = judged(live, sight, self.turn.scene, others, (self.turn.seq, self.turn.time))
-                if sight is not None and {task for task, _ in sight.labels} & self.turn.started:
-                    one = Judged(dataclasses.replace(one.view, members=False), one.box)
-            measured[track] = one
+        # In the order of drawing: each is measured on what is drawn before it.
+        for track in sorted(drawn, key=lambda one: (drawn[one].bottom + self._lifts.get(one, 0), one)):
+            others = nearer(track, drawn[track], places, self._lifts)
+            measured[track] = self._measured(lives.get(track), sights.get(track), others)
+        measured = dict(sorted(measured.items()))
         if self.turn.critic is not None:
             measured |= self._criticised(self.turn.critic, measured, lives)
         picked = [
@@ -120,6 +116,35 @@ class RecordWriter:
             for track, one in measured.items()
         ]
         self._carry_out(picked, lives)
+
+    def _place(self, live: Live | None, sight: Sight | None) -> QuarterBox:
+        """Where a track is, before it is looked at."""
+        if sight is not None:
+            return sight.box
+        assert live is not None
+        return live.at(self.turn.seq)
+
+    def _measured(self, live: Live | None, sight: Sight | None, others: Sequence[QuarterBox]) -> Judged:
+        """A track, measured on what is drawn before it; it is drawn before those that come after it."""
+        turn, place = self.turn, self._place(live, sight)
+        if live is None:
+            assert sight is not None
+            behind = self._layers.behind(sight.track, place, _tasks(live, sight))
+            return newborn(sight, turn.scene, behind, others, turn.taken_in)
+        alone = sight is not None and live.sprite is not None
+        behind = turn.scene if alone else self._layers.behind(live.key.track, place, _tasks(live, sight))
+        one = judged(live, sight, turn.scene, behind, others, (turn.seq, turn.time))
+        view = one.view
+        if view.awaited and shows(view, turn.rules):  # now that it is seen
+            live.on_plate, live.sent_error = True, view.plate_error
+            view = dataclasses.replace(view, awaited=False, sent_error=view.plate_error)
+        if sight is not None and {task for task, _ in sight.labels} & turn.started:
+            view = dataclasses.replace(view, members=False)
+        act = decide_track(view, turn.rules).act
+        if live.sprite is not None and act not in (Act.HIDE, Act.END):
+            box = live.at(turn.seq) if act == Act.GLIDE else one.box
+            self._layers.put(live.key.track, self._layer(live, box, live.sprite), live.tasks)
+        return dataclasses.replace(one, view=view)
 
     def _criticised(
         self, critic: Critic, measured: Mapping[int, Judged], lives: Mapping[int, Live]
@@ -133,7 +158,7 @@ class RecordWriter:
         self._critique = Critique(critic, self.turn.scene, layers)
         asked = {track: one.box for track, one in measured.items() if criticised(one.view, self.turn.rules)}
         return {
-            track: Judged(dataclasses.replace(measured[track].view, loss=lost), measured[track].box)
+            track: dataclasses.replace(measured[track], view=dataclasses.replace(measured[track].view, loss=lost))
             for track, lost in self._critique.losses(asked).items()
         }
 
@@ -212,10 +237,7 @@ class RecordWriter:
 
     def _plate_under(self, one: _Picked) -> PlatePicture | None:
         """What a track's pictures are coded on: the plate, where all its tasks have it."""
-        tasks = {task for task, _ in one.sight.labels} if one.sight is not None else set()
-        if one.live is not None:
-            tasks |= set(one.live.tasks)
-        return None if tasks & self.turn.bare else self.turn.plate
+        return None if _tasks(one.live, one.sight) & self.turn.bare else self.turn.plate
 
     def _quantizer(self, one: _Picked, box: QuarterBox, plate: PlatePicture | None) -> int | None:
         """The coarsest quantizer for which the critic is content, else the finest; None where it cannot tell."""
@@ -269,7 +291,9 @@ class RecordWriter:
         labels = {task: label for task, label in labels.items() if task in self.turn.tasks}
         tasks = tuple(sorted(labels))
         atom, sprite = (None, None) if picture is None else (picture.atom, picture.sprite)
-        shown = atom is None and _on_plate(one.judged.view, self.turn.rules)
+        shown = atom is None and shows(one.judged.view, self.turn.rules)
+        if atom is None and one.judged.view.visible < self.turn.rules.judged:
+            shown |= old is not None and old.on_plate
         if sprite is not None and not sprite.alpha.any():
             atom = sprite = None  # the plate shows all of it that the quantizer leaves
             shown = True

@@ -8,22 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from discover_stream.codec.stream_policy import (
-    WINDOW_S,
     Act,
-    RateState,
     StreamRules,
     TrackView,
-    allowance,
-    controlled,
     criticised,
     decide_track,
     quantizer_for,
     refresh_pays,
     resembles,
-    spent,
+    shows,
     tried,
     zoom_for,
 )
+from discover_stream.codec.stream_rate import WINDOW_S, RateState, allowance, controlled, spent
 
 RULES = StreamRules()
 NEW = TrackView(found=True, unseen_s=0.0, key_s=None, atom_s=None, plate_error=30.0, size=50.0)
@@ -48,6 +45,29 @@ def test_what_is_covered_is_not_coded_before_it_is_seen() -> None:
     hidden = replace(NEW, visible=RULES.judged / 2)
     assert act(hidden) == (Act.KEY, False)
     assert act(replace(ON_PLATE, plate_error=30.0, visible=0.9)) == (Act.KEY, True)
+
+
+def test_what_was_covered_when_it_was_keyed_gets_its_picture_as_soon_as_it_is_seen() -> None:
+    error = 1.1 * RULES.shown * RULES.threshold
+    assert act(replace(ON_PLATE, plate_error=error))[0] == Act.GLIDE
+    awaited = replace(ON_PLATE, plate_error=error, awaited=True, sent_error=50.0)
+    assert act(awaited) == (Act.KEY, True)
+    assert act(replace(awaited, visible=RULES.judged / 2))[0] == Act.GLIDE
+    assert shows(replace(ON_PLATE, plate_error=1.0), RULES)
+    assert not shows(replace(ON_PLATE, plate_error=0.0, visible=0.1), RULES)
+
+
+def test_what_is_covered_when_its_key_is_due_is_not_taken_for_the_plates() -> None:
+    due = replace(SEEN, key_s=RULES.key_s, plate_error=0.0, visible=0.1)
+    assert act(due) == (Act.KEY, False)
+    assert not shows(due, RULES)
+
+
+def test_what_others_show_needs_no_picture_of_its_own() -> None:
+    assert act(replace(NEW, lack=1.0)) == (Act.KEY, False)
+    assert act(replace(ON_PLATE, plate_error=30.0, lack=2.0, awaited=True)) == (Act.GLIDE, False)
+    # A picture that it has is not given up for that: what shows it may leave.
+    assert act(replace(SEEN, key_s=RULES.key_s, lack=1.0)) == (Act.KEY, True)
 
 
 def test_a_good_picture_glides_for_nothing() -> None:

@@ -8,7 +8,17 @@ from street import RED, SIZE, picture, road
 from discover_stream.codec.quarter_box import QuarterBox, Speed
 from discover_stream.codec.records import STILL, Key, Ref
 from discover_stream.codec.stream_motion import Scene
-from discover_stream.codec.stream_tracks import Live, Sight, adopted, distance, hidden_by, nearer, newborn, sights_of
+from discover_stream.codec.stream_tracks import (
+    Live,
+    Sight,
+    adopted,
+    distance,
+    hidden_by,
+    hiding,
+    nearer,
+    newborn,
+    sights_of,
+)
 from discover_stream.types import Box, Region
 
 WHOLE = Box(0, 0, 160, 96)
@@ -108,10 +118,17 @@ def test_nearer_objects_cover_those_behind() -> None:
     assert distance(far, near) == 5.0
 
 
+def test_what_nobody_finds_hides_only_where_nothing_else_is_found() -> None:
+    place, beside = QuarterBox(40, 40, 80, 48), QuarterBox(300, 40, 80, 48)
+    found = {2: Sight(2, QuarterBox(44, 40, 80, 48), 50, ((11, 3),))}
+    lost = {1: live(1, place), 3: live(3, beside), 4: live(4, beside, hidden=True)}
+    assert hiding(found, lost, 0) == {2: found[2].box, 3: beside}
+
+
 def test_a_newborn_is_measured_against_the_plate() -> None:
     box = QuarterBox.of(Box(40, 30, 40 + SIZE[0], 30 + SIZE[1]))
     scene = Scene.of(picture({1: (RED, 40, 30)}), road())
-    one = newborn(Sight(1, box, 60, ((11, 3),)), scene, [], False)
+    one = newborn(Sight(1, box, 60, ((11, 3),)), scene, scene, [], False)
     assert one.view.key_s is None
     assert one.view.plate_error > 30
     assert one.view.visible == 1.0
