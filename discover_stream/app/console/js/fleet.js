@@ -77,8 +77,8 @@ class CameraCard {
   async look(camera) {
     const now = Date.now(), { signal } = this.page;
     if (!camera.frames) return;
-    if (now - this.shownAt > PICTURE_MS) {
-      this.shownAt = now;
+    if (now - this.shownAt > PICTURE_MS && !this.asking) {
+      this.asking = true; // a gateway that is slow is not asked again meanwhile
       try {
         let answer;
         try { answer = await api.still(this.name, { view: "original", burn_in: this.page.me.mayAdminister ? "false" : null }, signal); }
@@ -93,6 +93,9 @@ class CameraCard {
         text(this.when, clock(captured));
       } catch (error) {
         if (error.name !== "AbortError" && this.image.hidden) text(this.none, error.message);
+      } finally {
+        this.asking = false;
+        this.shownAt = Date.now();
       }
     }
     if (now - this.measuredAt > H264_MS && camera.frames > 10 && camera.health === "running") {
@@ -138,7 +141,7 @@ export async function fleetPage(main, page) {
     h("div.head", {}, h("h1", {}, "Fleet"), h("span.space"), search, page.me.mayOperate ? h("button.main", { type: "button", id: "add-camera", onclick: addCamera }, "+ Add camera") : null),
     h("div.figures", {}, cameras.element, frames.element, bits.element, less.element), grid);
   let series = new Map();
-  repeat(6000, async () => {
+  if (page.me.role !== "viewer") repeat(6000, async () => {
     const history = await api.history({ task: "all", seconds: 600 }, page.signal);
     series = new Map(history.series.map((each) => [each.camera, each.kbps]));
   }, page.signal);

@@ -13,6 +13,8 @@ const PAGES = [
   ["fleet", "Fleet", fleetPage], ["tasks", "Tasks", tasksPage], ["player", "Player", playerPage],
   ["system", "System", systemPage], ["alerts", "Alerts", alertsPage],
 ];
+// What those may use who may not see everything; the first is where they begin.
+const SEEN = { viewer: ["fleet", "player"], subscriber: ["tasks"] };
 const main = document.getElementById("main");
 const badge = h("span.badge", { hidden: true });
 const links = new Map(PAGES.map(([name, words]) => [name, h("a", { href: `#/${name}` }, words, name === "alerts" ? badge : null)]));
@@ -23,7 +25,7 @@ export const me = { role: "viewer", open: false, name: "", mayOperate: false, ma
 function place() {
   const [path, search] = location.hash.replace(/^#\/?/, "").split("?");
   const [name, ...rest] = path.split("/").map(decodeURIComponent);
-  return { name: name || "fleet", rest, options: new URLSearchParams(search ?? "") };
+  return { name: name || SEEN[me.role]?.[0] || "fleet", rest, options: new URLSearchParams(search ?? "") };
 }
 
 async function show() {
@@ -49,6 +51,8 @@ async function who() {
   me.mayOperate = ["admin", "operator"].includes(me.role);
   me.mayAdminister = me.role === "admin";
   const leave = h("button.quiet", { type: "button", onclick: () => { token.set(""); location.reload(); } }, "Sign out");
+  const seen = SEEN[me.role] ?? [...links.keys()];
+  fill(document.getElementById("nav"), seen.map((name) => links.get(name)));
   fill(document.getElementById("who"), me.open ? "open to this machine" : `${me.name} (${me.role})`, me.open ? null : leave);
 }
 
@@ -96,12 +100,13 @@ function theme() {
   });
 }
 
-fill(document.getElementById("nav"), [...links.values()]);
 theme();
 window.addEventListener("hashchange", async () => { await show(); main.focus({ preventScroll: true }); });
 try {
   await who();
-  watchSystem();
+  const staff = !(me.role in SEEN);
+  document.getElementById("state").hidden = !staff;
+  if (staff) watchSystem();
   await show();
 } catch (error) {
   fill(main, h("p.empty", {}, error.status === 401 ? "Sign in to see the fleet." : error.message));

@@ -21,6 +21,7 @@ class Pane {
     this.replay = null;
     this.hls = null;
     this.failed = false;
+    this.dead = false;
     // The time of the picture on the screen, exactly; the clock of the video may already stand in the next one.
     const next = (_, picture) => { if (signal.aborted) return; this.overlay.time = picture.mediaTime; this.overlay.draw(); this.video.requestVideoFrameCallback(next); };
     if (this.video.requestVideoFrameCallback) this.video.requestVideoFrameCallback(next);
@@ -58,7 +59,7 @@ class Pane {
       this.hls = new Hls({ enableWorker: false, startPosition: at, maxBufferLength: 8, maxMaxBufferLength: 12, backBufferLength: 60, fragLoadingTimeOut: 180000,
         fragLoadPolicy: { default: { maxTimeToFirstByteMs: 180000, maxLoadTimeMs: 240000, timeoutRetry: { maxNumRetry: 2, retryDelayMs: 500, maxRetryDelayMs: 4000 }, errorRetry: { maxNumRetry: 4, retryDelayMs: 1000, maxRetryDelayMs: 8000 } } },
         xhrSetup: (request) => { if (token.get()) request.setRequestHeader("Authorization", `Bearer ${token.get()}`); } });
-      this.hls.on(Hls.Events.ERROR, (_, data) => { if (data.fatal) this.fail(`It cannot be played: ${data.response?.text || data.error?.message || data.details}`); });
+      this.hls.on(Hls.Events.ERROR, (_, data) => { if (!data.fatal) return; this.dead = true; this.fail(`It cannot be played: ${data.response?.text || data.error?.message || data.details}`); });
       this.hls.on(Hls.Events.FRAG_CHANGED, (_, { frag }) => {
         const number = frag.relurl?.match(/(\d+)\.m4s/)?.[1];
         if (this.replay?.live && number) this.overlay.side(Number(number));
@@ -82,7 +83,8 @@ const SPANS = [["10", "last 10 s"], ["30", "last 30 s"], ["60", "last minute"], 
 
 export async function playerPage(main, page) {
   const { signal, options, me } = page;
-  const [cameras, tasks] = await Promise.all([api.cameras(signal), api.tasks(signal)]);
+  // Who may see cameras alone is shown everything that they sent.
+  const [cameras, tasks] = await Promise.all([api.cameras(signal), me.role === "viewer" ? [] : api.tasks(signal)]);
   const recorded = cameras.filter((camera) => camera.first);
   fill(main, h("div.head", {}, h("h1", {}, "Player")));
   if (!recorded.length) { main.append(h("div.card.empty", {}, "Nothing is recorded yet. Add a camera on the Fleet page, and come back in half a minute.")); return; }
@@ -96,14 +98,16 @@ export async function playerPage(main, page) {
   const profile = select("profile", [["human", "people"], ["machine", "machines"]], "human");
   const steps = h("input.short", { name: "steps", type: "number", min: 1, max: 1000, placeholder: "auto" });
   const burned = h("input", { name: "burn", type: "checkbox", checked: true, disabled: !me.mayAdminister });
-  const views = { original: "Original", task: "Task", all: "Everything" }, chosen = new Set((options.get("panes") ?? "task").split(","));
+  const views = known.length ? { original: "Original", task: "Task", all: "Everything" } : { original: "Original", all: "Everything" };
+  const chosen = new Set((options.get("panes") ?? "task").split(",").filter((kind) => kind in views));
+  if (!chosen.size) chosen.add("all");
   const switches = Object.entries(views).map(([kind, words]) => h("button", { type: "button", "data-view": kind, "aria-pressed": String(chosen.has(kind)), onclick: (event) => {
     if (chosen.has(kind) && chosen.size === 1) return;
     chosen[chosen.has(kind) ? "delete" : "add"](kind);
     event.currentTarget.setAttribute("aria-pressed", String(chosen.has(kind)));
     open();
   } }, words));
-  const order = h("form.order", { onsubmit: (event) => { event.preventDefault(); open(); } }, h("label", {}, "Camera", camera), h("label", {}, "Task", task), h("label", {}, "When", length), own,
+  const order = h("form.order", { onsubmit: (event) => { event.preventDefault(); open(); } }, h("label", {}, "Camera", camera), known.length ? h("label", {}, "Task", task) : null, h("label", {}, "When", length), own,
     h("label", {}, "Decoded for", profile), h("label", {}, "Steps", steps), h("div", { role: "group", "aria-label": "Side by side", style: "display:flex;gap:.3rem" }, switches),
     h("label.check", { title: me.mayAdminister ? null : "an administrator may switch it off" }, burned, "Burn in time and warning"), h("button.main", { type: "submit", id: "open" }, "Open"));
   const stage = h("div.panes"), clockText = h("span.clock", { id: "clock" }), where = h("span.num.soft", { id: "where" });
@@ -299,7 +303,12 @@ export async function playerPage(main, page) {
     const sum = (name) => states.reduce((total, each) => total + each.progress[name], 0);
     text(counters, `${sum("frames_decoded")} pictures decoded · ${sum("segments_ready")} of ${sum("segments")} segments ready · ${size(sum("bytes"))}`);
     counters.dataset.frames = String(sum("frames_decoded"));
-    states.forEach((state, index) => { if (state.progress.failed) panes[index]?.fail(state.progress.failed); });
+    states.forEach((state, index) => {
+      const pane = panes[index];
+      if (!pane || pane.dead) return;
+      if (state.progress.failed) pane.fail(state.progress.failed);
+      else pane.failed = false; // it went well when it was tried again
+    });
     if (lead?.hls && !lead.replay.live) {
       const length = lead.replay.segment_s, buffered = lead.video.buffered, played = new Set(timeline.played);
       for (let each = 0; each < buffered.length; each += 1) for (let n = Math.ceil(buffered.start(each) / length - 0.2); (n + 1) * length <= buffered.end(each) + 0.3; n += 1) played.add(n);
