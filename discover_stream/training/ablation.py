@@ -210,7 +210,8 @@ def run(job: Job) -> tuple[Path, ...]:
         budget.quality,
         budget.sample_steps,
     )
-    figures = []
+    figures: list[Figures] = []
+    written: tuple[Path, ...] = ()
     for variant in VARIANTS:
         own = variant_stage(stage, variant, budget)
         stages = job.config.stages.model_copy(update={"task": own})
@@ -224,7 +225,8 @@ def run(job: Job) -> tuple[Path, ...]:
             load_control(diffusion, part.out)
             diffusion.control.eval()
         figures.append(measure.of(variant, load_conditional(part.out / CODEC_FILE), vae, diffusion))
-    return write_table(job.out, figures, budget)
+        written = write_table(job.out, figures, budget)  # so that a run that is stopped has a table of what it did
+    return written
 
 
 def write_table(folder: Path, figures: list[Figures], budget: AblationStage) -> tuple[Path, ...]:
