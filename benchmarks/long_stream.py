@@ -35,7 +35,7 @@ import torch
 from discover_stream.codec.plates import Plate
 from discover_stream.codec.stream_coding import stream_packet_bytes
 from discover_stream.codec.stream_encoder import StreamEncoder, StreamSettings
-from discover_stream.evaluation.datasets import VISIBLE, grounder_finder
+from discover_stream.evaluation.datasets import VISIBLE, grounder_finder, later_half
 from discover_stream.evaluation.ours_stream import KEY, MODEL, TASK
 from discover_stream.semantics.tracking import Tracker
 from discover_stream.types import Frame, Image, InputError, Region
@@ -122,7 +122,7 @@ def clip_shots(path: Path, fps: float, seconds: float, scale: float) -> list[Sho
     with open_source(str(path), camera=path.stem, fps=fps) as source:
         images = [scaled(frame.image, scale) for frame in source]
     find = grounder_finder()
-    later = images[len(images) // 2 + 1 :][: round(seconds * fps)]
+    later = later_half(images)[: round(seconds * fps)]
     if len(later) < 2:
         raise InputError(f"{path}: there are no two pictures in its second half; use a longer clip")
     return [Shot(image, tuple(find(image))) for image in later]

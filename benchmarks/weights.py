@@ -28,7 +28,8 @@ import cv2
 import numpy as np
 import torch
 
-from discover_stream.evaluation.datasets import TRAINED_CLIPS, UNSEEN_CLIPS
+from discover_stream.codec.sprites import cell_samples
+from discover_stream.evaluation.datasets import TRAINED_CLIPS, UNSEEN_CLIPS, later_half
 from discover_stream.evaluation.deep_features import DeepFeatures
 from discover_stream.evaluation.ours_conditional import box_cells
 from discover_stream.evaluation.pictures import ms_ssim, psnr
@@ -36,7 +37,7 @@ from discover_stream.evaluation.registry import ORIGINAL, build_system, grid, im
 from discover_stream.evaluation.summary import rate_at
 from discover_stream.evaluation.systems import Clip, SystemSpec
 from discover_stream.evaluation.truth import read_picture
-from discover_stream.types import CELL, Box, Image, Region
+from discover_stream.types import Box, Image, Region
 from discover_stream.video.source import open_source
 
 QUALITIES = tuple(range(1, 9))
@@ -85,7 +86,7 @@ def sources(data: Path, frames: int) -> dict[str, list[Image]]:
             if (data / "video" / name).exists():
                 with open_source(data / "video" / name, camera=name) as source:
                     pictures = [frame.image for frame in source]
-                later = pictures[len(pictures) // 2 + 1 :] if names is TRAINED_CLIPS else pictures
+                later = later_half(pictures) if names is TRAINED_CLIPS else pictures
                 shown += [later[int(at)] for at in np.linspace(0, len(later) - 1, frames)]
         if shown:
             found[title] = shown
@@ -103,9 +104,8 @@ def systems(conditional: bool) -> Iterator[SystemSpec]:
 
 def measured(source: str, pictures: Sequence[Image], spec: SystemSpec, features: DeepFeatures) -> Point:
     """A system on some pictures."""
-    rates, values = [], []
+    system, rates, values = build_system(spec), [], []
     for picture in pictures:
-        system = build_system(spec)
         coded = system.encode(Clip(source, (picture,), 0.0, ((),)))
         (shown,) = system.decode(coded).frames
         rates.append(8 * coded.total / (picture.shape[0] * picture.shape[1]))
@@ -163,14 +163,13 @@ def boxes(random: np.random.Generator, width: int, height: int, sent: float) -> 
 
 def parts(pictures: Sequence[Image], spec: SystemSpec, missing: float, features: DeepFeatures) -> Part:
     """A system on some pictures of which only boxes are sent; the same boxes for all systems."""
-    random, rates, values = np.random.default_rng(SEED), [], []
+    system, random, rates, values = build_system(spec), np.random.default_rng(SEED), [], []
     for picture in pictures:
         height, width = picture.shape[:2]
         regions = boxes(random, width, height, 1 - missing)
-        system = build_system(spec)
         coded = system.encode(Clip("part", (picture,), 0.0, (regions,)))
         (shown,) = system.decode(coded).frames
-        inside = np.repeat(np.repeat(box_cells(regions, width, height), CELL, 0), CELL, 1)[:height, :width]
+        inside = cell_samples(box_cells(regions, width, height))[:height, :width]
         rates.append(8 * coded.total / inside.sum())
         values.append(
             (

@@ -86,6 +86,14 @@ def learned_codec() -> LatentCodec | None:
     return _learned(file, modified_ns)
 
 
+def needed_codec() -> LatentCodec:
+    """The learned codec that is at hand. Raises InputError where there is none."""
+    codec = learned_codec()
+    if codec is None:
+        raise InputError(f"no weights of the learned codec are at hand; name a folder in {FOLDER_VARIABLE}")
+    return codec
+
+
 def learned_painter(model: bytes) -> LatentCodec:
     """The codec that a packet names (`painter.Painters`). Raises BitstreamError where it is not at hand."""
     folder = conditional_folder()

@@ -107,7 +107,7 @@ class RecordWriter:
         # In the order of drawing: each is measured on what is drawn before it.
         for track in sorted(drawn, key=lambda one: (drawn[one].bottom + self._lifts.get(one, 0), one)):
             others = nearer(track, drawn[track], places, self._lifts)
-            measured[track] = self._measured(lives.get(track), sights.get(track), others)
+            measured[track] = self._measured(lives.get(track), sights.get(track), drawn[track], others)
         measured = dict(sorted(measured.items()))
         if self.turn.critic is not None:
             measured |= self._criticised(self.turn.critic, measured, lives)
@@ -124,9 +124,11 @@ class RecordWriter:
         assert live is not None
         return live.at(self.turn.seq)
 
-    def _measured(self, live: Live | None, sight: Sight | None, others: Sequence[QuarterBox]) -> Judged:
+    def _measured(
+        self, live: Live | None, sight: Sight | None, place: QuarterBox, others: Sequence[QuarterBox]
+    ) -> Judged:
         """A track, measured on what is drawn before it; it is drawn before those that come after it."""
-        turn, place = self.turn, self._place(live, sight)
+        turn = self.turn
         if live is None:
             assert sight is not None
             behind = self._layers.behind(sight.track, place, _tasks(live, sight))

@@ -192,11 +192,15 @@ def load_item(spec: ItemSpec, finders: Mapping[RegionSource, Finder]) -> Item:
     with open_source(spec.uri, camera=spec.name, fps=spec.fps) as source:
         pictures = [frame.image for frame in source]
         problem = source.problem
-    # Training ends at half the duration; the frame on the border belongs to neither half.
-    later = pictures[len(pictures) // 2 + 1 :] if spec.group == "second half of a training clip" else pictures
+    later = later_half(pictures) if spec.group == "second half of a training clip" else pictures
     if not later:
         raise InputError(problem or f"{spec.uri}: there is nothing in its second half; use a longer clip")
     return _item(spec, later[: round(spec.seconds * spec.fps)], None, finders)
+
+
+def later_half(pictures: Sequence[Image]) -> Sequence[Image]:
+    """A clip's second half. Training ends at half the duration; the frame on the border belongs to neither half."""
+    return pictures[len(pictures) // 2 + 1 :]
 
 
 def _render(uri: str, fps: float, seqs: Sequence[int]) -> tuple[list[Image], list[tuple[TrueObject, ...]]]:

@@ -6,13 +6,13 @@ own), the mask where not everything is sent, the payload. Sizes are known from e
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from discover_stream.codec.atoms import CellMask
+from discover_stream.codec.atoms import CellMask, cell_grid
+from discover_stream.codec.background import cells_of
 from discover_stream.codec.bits import BitReader, BitWriter
 from discover_stream.codec.latent_atoms import LatentCodec
 from discover_stream.codec.mask import read_mask, write_mask
@@ -20,20 +20,11 @@ from discover_stream.codec.painter import PaintJob
 from discover_stream.codec.records import Atom, Cells, Window
 from discover_stream.evaluation.ours import Sent
 from discover_stream.evaluation.systems import Chunk, Clip, Coded, Decoded
-from discover_stream.types import CELL, Image, InputError, Region
+from discover_stream.painting import needed_codec
+from discover_stream.types import CELL, Image, Region
 
 MASKED, OWN_Z = 1 << 4, 1 << 5
 """Flags beside the quality in the first byte."""
-
-
-def shipped_codec() -> LatentCodec:
-    """The learned codec that is at hand. Raises InputError where there is none."""
-    from discover_stream.painting import FOLDER_VARIABLE, learned_codec
-
-    codec = learned_codec()
-    if codec is None:
-        raise InputError(f"no weights of the learned codec are at hand; name a folder in {FOLDER_VARIABLE}")
-    return codec
 
 
 @dataclass(frozen=True)
@@ -48,7 +39,7 @@ class OursConditional:
 
     quality: int
     sends: Sent = "picture"
-    codec: Callable[[], LatentCodec] = shipped_codec
+    codec: Callable[[], LatentCodec] = needed_codec
 
     @property
     def name(self) -> str:
@@ -73,7 +64,7 @@ class OursConditional:
         """What is sent of a picture (H, W, 3): the cells of a mask (H/16, W/16, rounded up), or all of it."""
         height, width = image.shape[:2]
         samples = np.pad(image, ((0, -height % CELL), (0, -width % CELL), (0, 0)), mode="edge")
-        grid = Window(0, 0, samples.shape[0] // CELL, samples.shape[1] // CELL)
+        grid = Window(0, 0, *cell_grid(width, height))
         cells = None if mask is None else Cells.of(mask)
         atom = (
             self.codec()
@@ -88,7 +79,7 @@ class OursConditional:
 
     def decoded(self, data: bytes, width: int, height: int) -> Image:
         """The picture (height, width, 3) of what was sent."""
-        grid = Window(0, 0, -(-height // CELL), -(-width // CELL))
+        grid = Window(0, 0, *cell_grid(width, height))
         cells, start = None, 1
         if data[0] & MASKED:
             reader = BitReader(data[1:])
@@ -106,11 +97,7 @@ class OursConditional:
 
 def box_cells(regions: tuple[Region, ...], width: int, height: int) -> CellMask:
     """The cells (rows, columns) of a picture that boxes touch; the first one where there is no box."""
-    mask = np.zeros((-(-height // CELL), -(-width // CELL)), dtype=bool)
-    for region in regions:
-        box = region.box.clipped(width, height)
-        rows = slice(int(box.y0 // CELL), math.ceil(box.y1 / CELL))
-        mask[rows, int(box.x0 // CELL) : math.ceil(box.x1 / CELL)] = True
+    mask = cells_of([region.box for region in regions], width, height)
     if not mask.any():
         mask[0, 0] = True
     return mask

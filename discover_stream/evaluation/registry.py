@@ -103,17 +103,13 @@ def _ours_conditional(values: dict[str, Setting]) -> System:
 def _ours_stream(values: dict[str, Setting]) -> System:
     from discover_stream.codec.stream_encoder import StreamSettings
     from discover_stream.evaluation.ours_stream import MODEL, OursStream
-    from discover_stream.painting import FOLDER_VARIABLE, learned_codec
+    from discover_stream.painting import needed_codec
     from discover_stream.semantics.critic import GrounderCritic
 
     bitrate = float(values.pop("bitrate", 0))
     quality = int(values.pop("quality", 4))
     critic = GrounderCritic.load() if int(values.pop("critic", 0)) else None
-    learned = None
-    if int(values.pop("learned", 0)):
-        learned = learned_codec()
-        if learned is None:
-            raise InputError(f"no weights of the learned codec are at hand; name a folder in {FOLDER_VARIABLE}")
+    learned = needed_codec() if int(values.pop("learned", 0)) else None
     settings = StreamSettings(MODEL, quality=quality, bitrate=1000 * bitrate if bitrate else None)
     return OursStream(settings, critic, learned)
 

@@ -67,6 +67,11 @@ def erased_spans(gaps: Sequence[GapMessage]) -> list[tuple[int, int]]:
     return [(gap.from_ns, gap.to_ns) for gap in gaps if gap.reason.startswith(ERASED)]
 
 
+def erased_at(spans: Sequence[tuple[int, int]], capture_ns: int) -> bool:
+    """Whether what was captured at a time was erased."""
+    return any(begin <= capture_ns < end for begin, end in spans)
+
+
 class ErasedSpans:
     """What of each camera was erased, on a log that keeps the records all the same. Shared by threads."""
 
@@ -83,7 +88,7 @@ class ErasedSpans:
         spans = kept.get()
         if capture_ns is None:
             return bool(spans)
-        return any(begin <= capture_ns < end for begin, end in spans)
+        return erased_at(spans, capture_ns)
 
     def forget(self, camera: str) -> None:
         """Look again: something was erased."""

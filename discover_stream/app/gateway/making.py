@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from actors.stream_jobs import Item, JobPlanner
-from discover_stream.app.gateway.catalog import Kept, erased_spans, gaps_between
+from discover_stream.app.gateway.catalog import Kept, erased_at, erased_spans, gaps_between
 from discover_stream.app.gateway.decoders import Decoder
 from discover_stream.app.gateway.fmp4 import Timed, segment
 from discover_stream.app.gateway.marks import RECONSTRUCTED, card, fitted, with_marks
@@ -259,7 +259,7 @@ def _words(labels: dict[int, LabelSet], key: int, region: Region) -> str:
 
 
 def _kept(items: Sequence[Archived], erased: Sequence[tuple[int, int]]) -> list[Archived]:
-    return [item for item in items if not any(begin <= item.capture_ns < end for begin, end in erased)]
+    return [item for item in items if not erased_at(erased, item.capture_ns)]
 
 
 def _picture(frame: DecodedFrame, capture_ns: int) -> Picture:

@@ -6,7 +6,7 @@ from collections import Counter
 from contextlib import closing, suppress
 from itertools import islice
 
-from discover_stream.app.gateway.catalog import erased_spans, gaps_between
+from discover_stream.app.gateway.catalog import erased_at, erased_spans, gaps_between
 from discover_stream.app.gateway.making import Wanted, seen_region
 from discover_stream.app.gateway.models_replays import Bucket, Timeline
 from discover_stream.app.gateway.shots import Film
@@ -38,7 +38,7 @@ def timeline(log: Log, wanted: Wanted, film: Film, labels: dict[int, LabelSet]) 
             if wanted.keys is not None and wanted.keys.isdisjoint(item.packet.tasks):
                 continue
             there = _regions(log, reader, item, wanted.keys)  # also of erased ones: later packets refer to them
-            if any(begin <= item.capture_ns < end for begin, end in erased):
+            if erased_at(erased, item.capture_ns):
                 continue
             seen = Counter(
                 seen_region(labels, key, region).label for key, regions in there.items() for region in regions

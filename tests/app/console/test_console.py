@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import browsing
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.select import Select
@@ -48,15 +47,7 @@ class Console:
         self.driver.get(f"{self.url}/#/{place}")
 
     def until(self, condition: Callable[[], Any], what: str) -> Any:
-        end = time.monotonic() + PATIENCE_S
-        while time.monotonic() < end:
-            try:
-                if found := condition():
-                    return found
-            except (NoSuchElementException, StaleElementReferenceException):
-                pass
-            time.sleep(0.1)
-        raise AssertionError(f"never {what}; the page: {self.driver.find_element(By.TAG_NAME, 'body').text[:1500]}")
+        return browsing.until(self.driver, condition, what, PATIENCE_S)
 
     def find(self, selector: str) -> Any:
         return self.until(lambda: self.driver.find_element(By.CSS_SELECTOR, selector), f"there was {selector}")
@@ -108,12 +99,7 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]
 @pytest.fixture(scope="module")
 def console(chromium: Any, system: tuple[str, str]) -> Iterator[Console]:
     """A window that somebody has signed in to."""
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium.program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1100"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(chromium.driver))
+    driver = browsing.opened(chromium)
     try:
         url, token = system
         opened = Console(driver, url, token)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import browsing
 import film_log
 import pytest
 from selenium import webdriver
-from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
 from discover_stream.app.gateway.decoders import LocalDecoder
@@ -39,25 +37,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Gatew
 
 @pytest.fixture
 def driver(chromium: Any) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium.program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1400,1100"):
-        options.add_argument(argument)
-    opened = webdriver.Chrome(options=options, service=Service(chromium.driver))
+    opened = browsing.opened(chromium)
     yield opened
     opened.quit()
 
 
 def until(driver: webdriver.Chrome, condition: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        try:
-            if found := condition():
-                return found
-        except (NoSuchElementException, StaleElementReferenceException):
-            pass
-        time.sleep(0.1)
-    raise AssertionError(f"never {what}; the page: {driver.find_element(By.TAG_NAME, 'body').text[:1500]}")
+    return browsing.until(driver, condition, what, PATIENCE_S)
 
 
 def signed_in(driver: webdriver.Chrome, url: str, token: str) -> list[str]:
