@@ -63,8 +63,7 @@ class DecodePool:
         options: Mapping[str, Any] | None = None,
         tracing: TracingConfig | None = None,
     ) -> None:
-        import ray
-
+        from actors.local_ray import ray
         from actors.remote import DecodeActor
 
         self._tracing = tracing
@@ -90,7 +89,7 @@ class DecodePool:
 
     def close(self) -> None:
         """End the processes, once they have sent what they have of traces."""
-        import ray
+        from actors.local_ray import ray
 
         if self._tracing is not None and self._tracing.exporter == "otlp":
             ray.wait(

@@ -18,6 +18,9 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_worker_niceness", "0")
 # GPUs stay visible to all processes: which one the grounder uses, its own configuration says.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+# A call that comes after the end (Serve's handles poll on in threads of their own) would start a Ray by itself, or
+# join whichever runs on the machine.
+os.environ.setdefault("RAY_ENABLE_AUTO_CONNECT", "0")
 
 import ray
 

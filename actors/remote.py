@@ -14,12 +14,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-import ray
-
 from actors.camera_coder import RegionsByTask
 from actors.encode import EncodeReport, EncodeSettings
 from actors.forward import ForwardReport
 from actors.ingest import IngestReport
+from actors.local_ray import ray
 from actors.route import RouteReport
 from actors.steps import Steps
 from discover_stream.config import CameraConfig, EdgeConfig, GrounderConfig, TracingConfig

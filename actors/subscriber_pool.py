@@ -214,7 +214,7 @@ class SubscriberPool:
 
     def _collect(self) -> None:
         """Take in what processes have finished."""
-        import ray
+        from actors.local_ray import ray
 
         for worker in list(self._workers):
             if worker.loading is not None and ray.wait([worker.loading], timeout=0)[0]:
@@ -321,8 +321,7 @@ class SubscriberPool:
             self._observe(load, decision)
 
     def _begin(self) -> _Worker:
-        import ray
-
+        from actors.local_ray import ray
         from actors.remote import DecodeActor
 
         wanted = self._worker
@@ -335,13 +334,13 @@ class SubscriberPool:
 
     def _finish_traces(self) -> None:
         """Let processes send what they have of traces; they are killed next. Idle ones sent it while they waited."""
-        import ray
+        from actors.local_ray import ray
 
         if self._worker.tracing.exporter == "otlp" and (warm := [item for item in self._workers if item.is_warm]):
             ray.wait([item.handle.close.remote() for item in warm], num_returns=len(warm), timeout=_FINISH_S)
 
     def _end(self, worker: _Worker) -> None:
-        import ray
+        from actors.local_ray import ray
 
         self._workers.remove(worker)
         self._homes = {camera: home for camera, home in self._homes.items() if home is not worker}

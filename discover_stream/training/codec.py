@@ -27,6 +27,7 @@ from discover_stream.codec.exact import SCALE_LARGEST, SCALE_LEVELS, SCALE_SMALL
 from discover_stream.codec.network import CodecConfig, CodecNetwork, checkerboard
 from discover_stream.generation.render import load_vae
 from discover_stream.generation.vae import LATENT_CHANNELS, decode_latent, encode_picture, latent_space
+from discover_stream.training.compute import bf16_on_cpu
 from discover_stream.training.config_stages import PlainCodecStage
 from discover_stream.training.data import CropSampler, load_pictures
 from discover_stream.training.stage import Job
@@ -113,10 +114,10 @@ class TrainableCodec(nn.Module):
             z_c^ (B, 16, H/8, W/8), bits of sent y (B,), bits of z (B,).
         """
         network = self.network
-        with torch.autocast("cpu", torch.bfloat16):
+        with bf16_on_cpu():
             y = network.g_a(picture)
         scaled = y.float() * network.gain(quality)
-        with torch.autocast("cpu", torch.bfloat16):
+        with bf16_on_cpu():
             z = network.h_a(scaled)
         z = z.float()
         _, likelihood = self.prior(z)
@@ -128,12 +129,12 @@ class TrainableCodec(nn.Module):
             self.scales(symbols, quality) * (math.log(SCALE_LARGEST / SCALE_SMALLEST) / (SCALE_LEVELS - 1))
         )
         z_hat = symbols + medians
-        with torch.autocast("cpu", torch.bfloat16):
+        with bf16_on_cpu():
             psi = network.h_s(z_hat)
         noise = torch.empty_like(scaled).uniform_(-0.5, 0.5)
         scaled_hat, residual = self.quantise(scaled, psi, mask, noise if noisy else None)
         y_bits = (gaussian_bits(residual + noise, scale) * mask).sum(dim=(1, 2, 3))
-        with torch.autocast("cpu", torch.bfloat16):
+        with bf16_on_cpu():
             latent = network.synthesise(scaled_hat, mask, z_hat, quality)
         return latent.float(), y_bits, z_bits
 
@@ -148,7 +149,7 @@ class TrainableCodec(nn.Module):
         known: list[Tensor] = []
         residuals: list[Tensor] = []
         for group, part in enumerate(torch.split(scaled, list(self.network.config.groups), dim=1)):
-            with torch.autocast("cpu", torch.bfloat16):
+            with bf16_on_cpu():
                 before = torch.cat([*known, torch.zeros_like(part)], dim=1)
                 first = self.network.context.means(group, psi, before, mask, second=False).float()
                 if noise is None:
@@ -173,7 +174,7 @@ class CropBank:
         for start in range(0, count, 8):
             batch = sampler.batch(min(8, count - start))
             self.pictures[start : start + 8] = (batch * 255).round().to(torch.uint8)
-            with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad(), bf16_on_cpu():
                 self.latents[start : start + 8] = encode_picture(vae, batch).to(torch.bfloat16)
 
     def draw(self, random: np.random.Generator, count: int) -> tuple[Tensor, Tensor]:
@@ -221,7 +222,7 @@ def run(job: Job) -> tuple[Path, ...]:
         }
         if number % 3 == 0:
             few = slice(0, max(1, batch // 2))
-            with torch.autocast("cpu", torch.bfloat16):
+            with bf16_on_cpu():
                 decoded = decode_latent(vae, output[few])
             fine = functional.interpolate(weight[few], scale_factor=8)
             squared = ((decoded.float() - picture[few]).pow(2) * fine).mean(dim=(1, 2, 3)) / share[few]

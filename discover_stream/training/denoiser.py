@@ -22,6 +22,7 @@ from discover_stream.generation.denoiser import TRAIN_TIMESTEPS, build_denoiser,
 from discover_stream.generation.render import load_vae
 from discover_stream.generation.vae import decode_latent, shape_of
 from discover_stream.training.codec import CELLS, CROP, CropBank, TrainableCodec, random_mask
+from discover_stream.training.compute import bf16_on_cpu
 from discover_stream.training.config_stages import DenoiserStage
 from discover_stream.training.data import CropSampler, load_pictures
 from discover_stream.training.export import load_trained
@@ -75,7 +76,7 @@ def denoiser_step(
     levels[random.random(count) < PURE_NOISE_SHARE] = TRAIN_TIMESTEPS - 1
     timestep = torch.from_numpy(levels)
     noisy = build_scheduler().add_noise(clean, torch.randn_like(clean), timestep)
-    with torch.autocast("cpu", torch.bfloat16):
+    with bf16_on_cpu():
         output = predict_clean(denoiser, noisy, timestep, received, sent)
     output = output.float()
     error = functional.mse_loss(output, clean)
@@ -83,7 +84,7 @@ def denoiser_step(
     figures = {"latent": float(error.detach()), "received": float(before)}
     few = slice(0, max(1, count // 3))
     source = output if number % 2 else received
-    with torch.autocast("cpu", torch.bfloat16):
+    with bf16_on_cpu():
         decoded = decode_latent(vae, source[few])
     shown = picture_loss(decoded.float(), picture[few])
     figures["denoised_picture" if number % 2 else "received_picture"] = float(shown.detach())

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torchvision.ops import complete_box_iou_loss  # type: ignore[import-untyped]
 
 from discover_stream.semantics.detector import decode_outputs
+from discover_stream.training.compute import cpu_has_bf16
 from discover_stream.training.grounder_data import IGNORED
 
 BOX_WEIGHT = 2.0
@@ -70,7 +71,7 @@ def train_step(
         targets: (B, cells, 4), see `detection_loss`.
         bf16: run the network under bfloat16 autocast; the loss is always fp32.
     """
-    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16 and cpu_has_bf16()):
         outputs = network(inputs)
     loss = detection_loss(*decode_outputs(outputs), kinds, targets)
     optimizer.zero_grad(set_to_none=True)

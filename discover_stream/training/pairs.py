@@ -4,7 +4,7 @@ Kinds (as in `codec.scales`): 0, part of a still frame, nothing known; 1, a trac
 2, a refresh, an earlier look at the object pasted on the plate is known. Scenes are the first halves of clips
 of fixed cameras and simulated streets; their plates are temporal medians, and their small objects are sampled
 finer than the picture (`records.Atom.zoom`). Photographs give keys as well: one
-is the plate, a soft ellipse of another the object.
+is the plate, a soft ellipse of another the object; and the vehicles cut out of them (`cutouts`) keys and refreshes.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from torch import Tensor
 
 from discover_stream.training.autoencoders import Autoencoder, encode, latent_channels
 from discover_stream.training.codec import random_mask
+from discover_stream.training.compute import bf16_on_cpu
+from discover_stream.training.cutouts import load_cutouts, place
 from discover_stream.training.data import TRAIN_CLIPS, CropSampler, clip_first_half, load_pictures
 from discover_stream.types import CELL, Image
 from discover_stream.video.simulate import SimulatedCamera
@@ -34,6 +36,9 @@ MOVING = 20.0
 """Blurred difference to the plate, in grey levels, from which on a pixel belongs to an object."""
 KIND_SHARES = (0.35, 0.35, 0.30)
 """How often each kind is drawn, unless a configuration says otherwise."""
+
+CUTOUT_SHARE = 0.45
+"""Share of keys and refreshes that show a vehicle cut out of a photograph, where there are any."""
 
 SMALL_OBJECT, LARGE_OBJECT = 48, 200
 """Shorter sides of objects, in pixels, below which atoms are sampled finer, and above which coarser."""
@@ -70,10 +75,11 @@ class Examples:
 
 @dataclass(frozen=True)
 class Sources:
-    """Where examples come from: fixed cameras, and the sampler of single pictures."""
+    """Where examples come from: fixed cameras, the sampler of single pictures, and vehicles cut out of photographs."""
 
     scenes: tuple[Scene, ...]
     crops: CropSampler
+    cutouts: tuple[Image, ...] = ()
 
 
 def median_plate(frames: tuple[Image, ...]) -> Image:
@@ -96,7 +102,7 @@ def load_scenes(data: Path, *, simulated: int = 8, each: int = 30) -> Sources:
         frames = tuple(camera.render(index * 2)[0].image for index in range(each))
         found.append(Scene(frames, median_plate(frames)))
     pictures, weights = load_pictures(data)
-    return Sources(tuple(found), CropSampler(pictures, weights, crop=CROP, seed=2))
+    return Sources(tuple(found), CropSampler(pictures, weights, crop=CROP, seed=2), load_cutouts(data))
 
 
 def difference(picture: Image, plate: Image) -> Field:
@@ -169,11 +175,26 @@ class ExampleMaker:
     def one(self) -> Example:
         """An example of a random kind."""
         kind = int(self._random.choice(3, p=self._shares))
+        if kind != STILL and self._sources.cutouts and self._random.random() < CUTOUT_SHARE:
+            return self._cut_out(kind)
         if kind != STILL:
             made = self._pasted() if kind == KEY and self._random.random() < 0.4 else self._moving(kind)
             if made is not None:
                 return made
         return Example(self._sources.crops.one(), None, random_mask(self._random, CELLS), STILL)
+
+    def _cut_out(self, kind: int) -> Example:
+        """A vehicle of a photograph on a street's plate or on another picture, some of them sampled finer."""
+        side = CROP if self._random.random() < 0.6 else CROP // 2
+        plate = self._sources.crops.one()
+        if self._random.random() < 0.6:
+            plate = self._sources.scenes[int(self._random.integers(len(self._sources.scenes)))].plate
+        height, width = plate.shape[:2]
+        top, left = (int(self._random.integers(0, edge - side + 1)) for edge in (height, width))
+        placed = place(self._random, plate[top : top + side, left : left + side], self._sources.cutouts)
+        known = plate[top : top + side, left : left + side] if kind == KEY else placed.remembered
+        mask = cell_mask(cv2.resize(placed.where, (CROP, CROP)) > 0.3)
+        return Example(sampled(placed.picture), self._worn(sampled(known)), mask, kind)
 
     def _pasted(self) -> Example:
         """A soft ellipse of one picture on another."""
@@ -303,8 +324,8 @@ class PairBank:
 
 
 def latent_of(vae: Autoencoder, picture: Image) -> Tensor:
-    """z_c (L, H/8, W/8) of a picture (H, W, 3), in bfloat16."""
+    """z_c (L, H/8, W/8) of a picture (H, W, 3), kept in bfloat16."""
     tensor = torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float().div_(255)
-    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+    with torch.no_grad(), bf16_on_cpu():
         latent: Tensor = encode(vae, tensor.contiguous(memory_format=torch.channels_last))
     return latent[0].to(torch.bfloat16)

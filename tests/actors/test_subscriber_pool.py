@@ -8,8 +8,8 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
-import ray
 
+from actors.local_ray import ray
 from actors.pool_policy import PoolRules
 from actors.subscriber_pool import SubscriberPool, WorkerOptions, _Task, _Worker
 from discover_stream.config_decoding import DecodingConfig

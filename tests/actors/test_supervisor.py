@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 
 import pytest
-import ray
 
 from actors.decisions import StagePlan
 from actors.encode import EncodeReport
 from actors.encoding import encode_settings
 from actors.forward import ForwardReport
 from actors.ingest import IngestReport
+from actors.local_ray import ray
 from actors.log_view import TopicGone
 from actors.progress import Outage
 from actors.remote import Report
