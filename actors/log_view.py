@@ -100,7 +100,7 @@ class LogView:
         self._log, self._used, self._tell = log, frozenset(used), tell
         self._names = [spec.name for spec in topics]
         partitions = next(spec.partitions for spec in topics if spec.name == FRAMES)
-        self._caretaker = Caretaker(log, partitions)
+        self._caretaker = Caretaker(log, partitions, tell=tell)
         self.tasks = TasksOn(log, range(partitions))
         self.cameras = CameraFollower(log)
         self._maintained_s = self._checked_s = time.monotonic()

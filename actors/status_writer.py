@@ -133,6 +133,16 @@ def camera_status(
     )
 
 
+def with_last_drop(before: AnyMessage | None, now: CameraStatus) -> CameraStatus:
+    """A camera's status, with when its last dropped frame was noticed; `before` is what was written last."""
+    known = before if isinstance(before, CameraStatus) else None
+    earlier = sum(known.dropped.values()) if known is not None else 0
+    dropped = sum(now.dropped.values())
+    if dropped and dropped != earlier:  # fewer: a system that started again counts anew
+        return msgspec.structs.replace(now, last_drop_ns=now.at_ns)
+    return msgspec.structs.replace(now, last_drop_ns=known.last_drop_ns if known is not None else None)
+
+
 def stage_status(item: Watched, lag: int, at_ns: int) -> StageStatus:
     """What is written about a stage's process."""
     return StageStatus(
@@ -269,7 +279,8 @@ class StatusWriter:
         for camera in progress.cameras:
             latest = latest_ingest(ingests.get(camera.name))
             lag = lags.get(f"encode-{camera.partition}", 0)
-            found[f"camera/{camera.name}"] = camera_status(camera, latest, (before, now), lag, at_ns)
+            status = camera_status(camera, latest, (before, now), lag, at_ns)
+            found[f"camera/{camera.name}"] = with_last_drop(self._written.get(f"camera/{camera.name}"), status)
         for item in items:
             found[f"stage/{item.name}"] = stage_status(item, lags.get(item.name, 0), at_ns)
         return found

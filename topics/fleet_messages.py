@@ -41,8 +41,8 @@ class CameraStatus(Message, frozen=True, kw_only=True, tag="camera-status"):
     `picture` is what its picture looks like (``ok``, ``frozen``, ``black``, ``covered``, ``defocused``, ``moved``, or
     ``unknown``) since capture time `picture_since_ns`; `fps` are frames encoded a second, `lag_frames` and `lag_s`
     (seconds of capture time) what waits for encoding, `kbps` by task what subscribers were sent, all over the last
-    interval or a few; `dropped` counts frames by reason and `gaps` gaps since the system started; `regions` are
-    found per frame, by task.
+    interval or a few; `dropped` counts frames by reason and `gaps` gaps since the system started, `last_drop_ns` is
+    when the last drop was noticed; `regions` are found per frame, by task.
     """
 
     camera: Name
@@ -56,6 +56,7 @@ class CameraStatus(Message, frozen=True, kw_only=True, tag="camera-status"):
     lag_frames: Count = 0
     lag_s: float = 0.0
     dropped: dict[str, int] = msgspec.field(default_factory=dict)
+    last_drop_ns: int | None = None
     gaps: Count = 0
     mode: str | None = None
     mode_reason: str = ""

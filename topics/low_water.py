@@ -12,10 +12,11 @@ has to be: it covers clocks of several brokers, and packets that were already be
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
+from discover_stream.types import BitstreamError
 from topics.catalogue import ARCHIVE, FRAMES, LABELS, PLATES, TASKS, task_topic
 from topics.checks import stage_group, transactional_id
 from topics.immutable import ImmutableTable
@@ -148,11 +149,13 @@ def retire(log: Log, partitions: int, now_ns: int | None = None) -> int:
 
 @dataclass
 class Caretaker:
-    """Looks after a log's retention, round after round, for one thread at a time."""
+    """Looks after a log's retention, round after round, for one thread at a time. `tell` gets a line for each plate
+    that cannot be read: it stays, since nobody knows what names it."""
 
     log: Log
     partitions: int
     slack_ns: int = SLACK_NS
+    tell: Callable[[str], None] = lambda line: None
     _plates: dict[int, dict[str, PlateFact]] = field(default_factory=dict)
     _reader: Reader | None = None
 
@@ -184,7 +187,12 @@ class Caretaker:
             if record.value is None:
                 plates.pop(record.key, None)
                 continue
-            plate = decode_as(PlateMessage, record.value)
+            try:
+                plate = decode_as(PlateMessage, record.value)
+            except BitstreamError as error:
+                where = f"plate {record.key}, offset {record.offset}"
+                self.tell(f"{where}: {error}; pictures lack it until its camera's next whole plate")
+                continue
             plates[record.key] = PlateFact(plate.camera, plate.plate_id, plate.parent, record.timestamp_ns)
 
     def _retire_plates(self, partition: int, now_ns: int) -> int:

@@ -13,7 +13,16 @@ from actors.ingest import IngestReport
 from actors.progress import CameraProgress, Progress, StageProgress
 from actors.remote import Report
 from actors.route import RouteReport, Tally
-from actors.status_writer import StatusWriter, camera_status, changes, fps_of, kbps_of, looked, stage_status
+from actors.status_writer import (
+    StatusWriter,
+    camera_status,
+    changes,
+    fps_of,
+    kbps_of,
+    looked,
+    stage_status,
+    with_last_drop,
+)
 from actors.watched import Watched
 from topics.fleet_messages import CameraStatus, StageStatus, SystemStatus
 from topics.log import Log
@@ -51,6 +60,17 @@ def test_lag_is_told_in_frames_and_in_seconds_of_capture_time() -> None:
     assert (found.lag_frames, found.lag_s, found.dropped, found.gaps) == (10, 1.0, {"encoding fell behind": 3}, 1)
     nothing = looked(1.0, [])
     assert camera_status(camera, None, (nothing, nothing), 99, 7).lag_frames == 99
+
+
+def test_the_time_of_the_last_drop_is_when_their_number_last_changed() -> None:
+    def word(at_ns: int, dropped: int) -> CameraStatus:
+        reasons = {"encoding fell behind": dropped} if dropped else {}
+        return CameraStatus(camera="a", at_ns=at_ns, partition=0, health="running", dropped=reasons)
+
+    said: CameraStatus | None = None
+    for at_ns, dropped, last_ns in ((1, 0, None), (2, 3, 2), (3, 3, 2), (4, 4, 4), (5, 0, 4), (6, 1, 6)):
+        said = with_last_drop(said, word(at_ns, dropped))
+        assert said.last_drop_ns == last_ns
 
 
 def test_only_what_changed_is_written_and_what_is_gone_is_forgotten() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -148,6 +149,18 @@ def test_plates_are_retired_as_the_archive_moves_on(flow: Log) -> None:
     flow.trim(ARCHIVE, 1, flow.bounds(ARCHIVE, 1).end)
     assert retire(flow, 2, time.time_ns() + 2 * HOUR_NS) == 2
     assert sorted(version for _, version in table.versions()) == [3]
+
+
+def test_a_damaged_plate_is_told_and_ends_nothing(flow: Log) -> None:
+    told: list[str] = []
+    table, stage = ImmutableTable(flow, PLATES, 1), flow.stage("encode", 1, "a")
+    with closing(Caretaker(flow, 2, tell=told.append)) as caretaker:
+        commit_plate(flow, stage, table, plate(0))
+        flow.append(PLATES, "gate/1", b"what a broken disk left", partition=1)
+        assert caretaker.retire() == 0
+        assert caretaker.retire() == 0
+    (line,) = told
+    assert "plate gate/1, offset" in line
 
 
 def test_young_plates_stay_where_the_archive_is_empty(flow: Log) -> None:

@@ -21,7 +21,6 @@ Action = Literal[
     "replay",
     "see originals",
     "leave marks off",
-    "see replays of others",
     "see audit",
 ]
 """What one may do. `follow` is a task's packets and rates, `leave marks off` pictures without the clock and the word
@@ -29,9 +28,7 @@ that they are reconstructed."""
 
 _VIEWER: frozenset[Action] = frozenset(("see cameras", "replay", "see originals"))
 _SUBSCRIBER: frozenset[Action] = frozenset(("see tasks", "follow", "replay"))
-_OPERATOR: frozenset[Action] = (
-    _VIEWER | _SUBSCRIBER | {"see system", "see sources", "change cameras", "change tasks", "see replays of others"}
-)
+_OPERATOR: frozenset[Action] = _VIEWER | _SUBSCRIBER | {"see system", "see sources", "change cameras", "change tasks"}
 _ADMIN: frozenset[Action] = _OPERATOR | {"change privacy", "erase", "leave marks off", "see audit"}
 
 ALLOWED: Mapping[Role, frozenset[Action]] = {

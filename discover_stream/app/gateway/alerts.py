@@ -13,11 +13,15 @@ LAGS_S = 10.0
 """Seconds of video that wait for encoding from which on somebody should know."""
 
 
+DROPS_S = 600.0
+"""Seconds after the last dropped frame for which somebody should know."""
+
+
 def alerts_of(table: StatusTable, now_ns: int) -> list[Alert]:
     """The alerts, errors first."""
     found = [*_of_system(table, now_ns)]
     if table.system is not None and table.system.state == "running":
-        found += [alert for camera in table.cameras for alert in _of_camera(camera)]
+        found += [alert for camera in table.cameras for alert in _of_camera(camera, now_ns)]
         found += [alert for stage in table.stages for alert in _of_stage(stage)]
     return sorted(found, key=lambda alert: (alert.severity != "error", alert.what))
 
@@ -31,7 +35,7 @@ def _of_system(table: StatusTable, now_ns: int) -> Iterator[Alert]:
         yield Alert(severity="error", what="log", since=None, text=table.system.outage)
 
 
-def _of_camera(camera: CameraStatus) -> Iterator[Alert]:
+def _of_camera(camera: CameraStatus, now_ns: int) -> Iterator[Alert]:
     name = f"camera {camera.camera}"
     if camera.health in ("failed", "restarting"):
         text = camera.problem or f"it is {camera.health}"
@@ -44,10 +48,11 @@ def _of_camera(camera: CameraStatus) -> Iterator[Alert]:
     if camera.lag_s > LAGS_S:
         text = f"{camera.lag_s:.0f} s of it wait for encoding"
         yield Alert(severity="warning", what=name, since=None, text=text)
-    dropped = sum(camera.dropped.values())
-    if dropped:
+    last_ns = camera.last_drop_ns
+    if last_ns is not None and now_ns - last_ns <= DROPS_S * 1e9:
         reasons = ", ".join(f"{count}: {reason}" for reason, count in sorted(camera.dropped.items()))
-        yield Alert(severity="warning", what=name, since=None, text=f"{dropped} frames were dropped ({reasons})")
+        dropped = f"{sum(camera.dropped.values())} frames were dropped since the system started ({reasons})"
+        yield Alert(severity="warning", what=name, since=iso(last_ns), text=f"{dropped}, the last at this time")
 
 
 def _of_stage(stage: StageStatus) -> Iterator[Alert]:

@@ -41,6 +41,14 @@ class Known:
     wanted: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What of a camera may be told beside its own state: its address, and the tasks that it is watched for."""
+
+    sources: bool
+    tasks: bool
+
+
 class CameraBook:
     """Looks cameras up. Shared by threads."""
 
@@ -69,9 +77,8 @@ class CameraBook:
                 self._sizes[name] = size
         return self._sizes.get(name)
 
-    def camera(self, found: Known, rates: Mapping[Name, Rate], *, sources: bool, spans: bool = True) -> Camera:
-        """Everything about a camera. `sources`: whether its address may be told; `spans`: whether the archive is
-        looked at."""
+    def camera(self, found: Known, rates: Mapping[Name, Rate], shown: Shown, *, spans: bool = True) -> Camera:
+        """Everything about a camera that may be told. `spans`: whether the archive is looked at."""
         table = self.status.get()
         heard = table.system is not None and table.system.state == "running" and silent_s(table, time.time_ns()) is None
         status = next((status for status in table.cameras if status.camera == found.name), None) if heard else None
@@ -82,9 +89,9 @@ class CameraBook:
         config = found.config
         return Camera(
             name=found.name,
-            source=without_secret(config.source) if config is not None and sources else None,
+            source=without_secret(config.source) if config is not None and shown.sources else None,
             health=_health(found, status),
-            problem=None if status is None else told_problem(status.problem, config, sources=sources),
+            problem=None if status is None else told_problem(status.problem, config, sources=shown.sources),
             picture=None if status is None else status.picture,
             mode=None if status is None else status.mode,
             mode_reason="" if status is None else status.mode_reason,
@@ -98,7 +105,7 @@ class CameraBook:
             first=None if span is None else iso(span.first_ns),
             last=None if span is None else iso(span.last_ns),
             kbps=sent.pop("all", 0.0),
-            tasks=sent,
+            tasks=sent if shown.tasks else {},
             privacy=[Zone(points=list(zone)) for zone in config.privacy] if config is not None else [],
         )
 

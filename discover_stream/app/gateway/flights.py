@@ -80,6 +80,7 @@ def _size(made: Made) -> int:
 @dataclass(eq=False)
 class _Flight:
     future: asyncio.Future[Made]
+    asker: str
     leave: threading.Event = field(default_factory=threading.Event)
     waiting: int = 0
 
@@ -91,10 +92,11 @@ class Flights:
         cache: where they are kept.
         threads: in which they are made.
         most: that may be in the making, or wait for it, at a time.
+        most_each: of those that one asker began, so that nobody keeps all others out.
     """
 
-    def __init__(self, cache: SegmentCache, threads: Executor, most: int = 512) -> None:
-        self.cache, self._threads, self._most = cache, threads, most
+    def __init__(self, cache: SegmentCache, threads: Executor, most: int = 512, most_each: int = 128) -> None:
+        self.cache, self._threads, self._most, self._most_each = cache, threads, most, most_each
         self._flights: dict[Key, _Flight] = {}
         self.made = 0
         self.decoded = 0
@@ -105,12 +107,16 @@ class Flights:
         key: Key,
         make: Callable[[threading.Event], Made],
         gone: Callable[[], Awaitable[bool]],
+        asker: str = "",
     ) -> Made:
-        """A segment. Raises ClientGone once the client has left, Busy, and whatever making it raises."""
+        """A segment; `asker` is the token that asks.
+
+        Raises ClientGone once the client has left, Busy, and whatever making it raises.
+        """
         found = self.cache.get(key)
         if found is not None:
             return found
-        flight = self._flights.get(key) or self._start(key, make)
+        flight = self._flights.get(key) or self._start(key, make, asker)
         flight.waiting += 1
         try:
             while True:
@@ -149,12 +155,14 @@ class Flights:
         for flight in self._flights.values():
             flight.leave.set()
 
-    def _start(self, key: Key, make: Callable[[threading.Event], Made]) -> _Flight:
+    def _start(self, key: Key, make: Callable[[threading.Event], Made], asker: str) -> _Flight:
         if len(self._flights) >= self._most:
             raise Busy("too many segments are being decoded; try again in a few seconds")
+        if sum(flight.asker == asker for flight in self._flights.values()) >= self._most_each:
+            raise Busy("too many segments are being decoded for this token; try again in a few seconds")
         leave = threading.Event()
         future = asyncio.get_running_loop().run_in_executor(self._threads, make, leave)
-        flight = self._flights[key] = _Flight(future, leave)
+        flight = self._flights[key] = _Flight(future, asker, leave)
         future.add_done_callback(lambda done: self._landed(key, flight, done))
         return flight
 

@@ -10,7 +10,8 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
 from actors.cameras import add_camera, remove_camera
-from discover_stream.app.gateway.camera_facts import SPANS_OF, Known, config_of
+from discover_stream.app.gateway.access import Principal
+from discover_stream.app.gateway.camera_facts import SPANS_OF, Known, Shown, config_of
 from discover_stream.app.gateway.catalog import ERASED, gaps_between
 from discover_stream.app.gateway.context import Caller, Gateway, Here, allow, audited
 from discover_stream.app.gateway.h264 import h264_rate
@@ -69,16 +70,15 @@ def cameras(gateway: Here, who: Caller) -> Cameras:
     """All cameras that the caller may see."""
     allow(who, "see cameras")
     known = [found for name, found in gateway.cameras.known.get().items() if who.may("see cameras", camera=name)]
-    rates, sources = gateway.rates.now(), who.may("see sources")
-    spans = len(known) <= SPANS_OF
-    return Cameras(cameras=[gateway.cameras.camera(found, rates, sources=sources, spans=spans) for found in known])
+    rates, spans = gateway.rates.now(), len(known) <= SPANS_OF
+    return Cameras(cameras=[gateway.cameras.camera(found, rates, shown_to(who), spans=spans) for found in known])
 
 
 @router.post("", status_code=201, responses=documented(409))
 def add(gateway: Here, who: Caller, order: CameraIn) -> Camera:
     """Have a camera, now and in every later start of the system."""
     allow(who, "change cameras")
-    if order.privacy:
+    if _zones_of(gateway.cameras.known.get().get(order.name)) != tuple(tuple(zone.points) for zone in order.privacy):
         allow(who, "change privacy")
     config = config_of(order, gateway.config.gateway.sources)
     try:
@@ -87,7 +87,7 @@ def add(gateway: Here, who: Caller, order: CameraIn) -> Camera:
         raise Refused(409, str(error)) from error
     gateway.cameras.known.forget()
     audited(gateway, who)("camera added", order.name)
-    return gateway.cameras.camera(Known(order.name, config, True), {}, sources=True)
+    return gateway.cameras.camera(Known(order.name, config, True), {}, shown_to(who))
 
 
 @router.get("/{camera}", responses=documented(404))
@@ -95,14 +95,15 @@ def camera(gateway: Here, who: Caller, camera: Name) -> Camera:
     """One camera."""
     allow(who, "see cameras", camera=camera)
     found = known_camera(gateway, camera)
-    return gateway.cameras.camera(found, gateway.rates.now(), sources=who.may("see sources"))
+    return gateway.cameras.camera(found, gateway.rates.now(), shown_to(who))
 
 
 @router.delete("/{camera}", status_code=204, responses=documented(404, 409))
 def remove(gateway: Here, who: Caller, camera: Name) -> None:
     """Have a camera no more; what was recorded of it stays."""
     allow(who, "change cameras", camera=camera)
-    known_camera(gateway, camera)
+    if _zones_of(known_camera(gateway, camera)):  # else who may not change zones could remove it, and add it without
+        allow(who, "change privacy")
     try:
         remove_camera(gateway.log, camera, owner())
     except InputError as error:
@@ -115,8 +116,7 @@ def remove(gateway: Here, who: Caller, camera: Name) -> None:
 def privacy(gateway: Here, who: Caller, camera: Name) -> Zones:
     """The parts of the picture that are never encoded."""
     allow(who, "see cameras", camera=camera)
-    config = known_camera(gateway, camera).config
-    return Zones(zones=[Zone(points=list(zone)) for zone in config.privacy] if config is not None else [])
+    return Zones(zones=[Zone(points=list(zone)) for zone in _zones_of(known_camera(gateway, camera))])
 
 
 @router.put("/{camera}/privacy", responses=documented(404, 409))
@@ -206,6 +206,15 @@ def h264(gateway: Here, who: Caller, camera: Name) -> H264:
     known_camera(gateway, camera)
     with gateway.drawing():
         return h264_rate(gateway.log, camera)
+
+
+def _zones_of(found: Known | None) -> tuple[tuple[tuple[float, float], ...], ...]:
+    return found.config.privacy if found is not None and found.config is not None else ()
+
+
+def shown_to(who: Principal) -> Shown:
+    """What somebody is told of the cameras that they may see."""
+    return Shown(sources=who.may("see sources"), tasks=who.may("see tasks"))
 
 
 def known_camera(gateway: Gateway, name: str) -> Known:

@@ -114,14 +114,14 @@ async def head(gateway: Here, who: Player, identity: Identity) -> Response:
 )
 async def segment(gateway: Here, who: Player, identity: Identity, number: Number, request: Request) -> Response:
     """A segment: decoded when it is first asked for, and only while somebody waits for it."""
-    made = await _made(gateway, found(gateway, who, identity), number, request)
+    made = await _made(gateway, who, found(gateway, who, identity), number, request)
     return Response(made.body, media_type=_SEGMENT, headers={"Cache-Control": "private, max-age=60"})
 
 
 @router.get("/replays/{replay}/{number}.json", responses=documented(404))
 async def sidecar(gateway: Here, who: Player, identity: Identity, number: Number, request: Request) -> Sidecar:
     """What is known about the pictures of a segment: times, regions, and where each cell comes from."""
-    made = await _made(gateway, found(gateway, who, identity), number, request)
+    made = await _made(gateway, who, found(gateway, who, identity), number, request)
     return Sidecar.model_validate_json(made.sidecar)
 
 
@@ -201,7 +201,7 @@ def _may_see(who: Principal, replay: Replay) -> bool:
     )
 
 
-async def _made(gateway: Gateway, replay: Replay, number: int, request: Request) -> Made:
+async def _made(gateway: Gateway, who: Principal, replay: Replay, number: int, request: Request) -> Made:
     film = replay.film
     if film.end_ns is not None and number >= film.count():
         raise not_found(f"segment {number}: the replay has {film.count()}")
@@ -211,7 +211,7 @@ async def _made(gateway: Gateway, replay: Replay, number: int, request: Request)
             raise not_found(f"segment {number}: it has not been recorded yet")
     try:
         made = await gateway.replays.flights.get(
-            (replay.id, number), gateway.replays.making(replay, number), request.is_disconnected
+            (replay.id, number), gateway.replays.making(replay, number), request.is_disconnected, who.token
         )
     except (Busy, Cancelled):  # nothing is wrong with the replay
         raise

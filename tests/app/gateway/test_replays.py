@@ -23,7 +23,7 @@ from fastapi.testclient import TestClient
 
 from discover_stream.app.gateway.context import Gateway
 from discover_stream.app.gateway.decoders import LocalDecoder
-from discover_stream.app.gateway.flights import ClientGone, Flights, SegmentCache
+from discover_stream.app.gateway.flights import Busy, ClientGone, Flights, SegmentCache
 from discover_stream.app.gateway.fmp4 import CLOCK
 from discover_stream.app.gateway.making import Cancelled, Made
 from discover_stream.app.gateway.serve import Address, serving
@@ -303,6 +303,30 @@ def test_what_everybody_has_left_is_not_made_any_further() -> None:
             assert (flights.flying, flights.left, flights.made) == (0, 1, 0)
             done = await flights.get(("a", 0), lambda leave: segment_of(10), stay)
             assert len(done.body) == 10
+
+    asyncio.run(story())
+
+
+def test_one_asker_leaves_room_for_others() -> None:
+    go_on = threading.Event()
+
+    def make(leave: threading.Event) -> Made:
+        assert go_on.wait(30)
+        return segment_of(10)
+
+    async def story() -> None:
+        with ThreadPoolExecutor(1) as threads:
+            flights = Flights(SegmentCache(1000), threads, most=8, most_each=2)
+            greedy = [asyncio.create_task(flights.get(("a", n), make, stay, "greedy")) for n in range(2)]
+            await asyncio.sleep(0)
+            with pytest.raises(Busy, match="this token"):
+                await flights.get(("b", 0), make, stay, "greedy")
+            other = asyncio.create_task(flights.get(("b", 0), make, stay, "modest"))
+            await asyncio.sleep(0)
+            third = asyncio.create_task(flights.get(("b", 0), make, stay, "greedy"))  # which is made anyway
+            go_on.set()
+            for task in (*greedy, other, third):
+                assert len((await task).body) == 10
 
     asyncio.run(story())
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import film_log
 import pytest
@@ -258,6 +258,26 @@ def test_cameras_come_and_go(admin: TestClient) -> None:
     assert admin.get("/v1/cameras/yard/still").status_code == 404
     assert admin.delete("/v1/cameras/yard").status_code == 204
     assert admin.put("/v1/cameras/gate/privacy", json={"zones": [ZONE]}).status_code == 409, "the file lists it"
+
+
+def test_removing_a_camera_is_no_way_to_lose_its_zones(admin: TestClient, tokens: dict[str, dict[str, str]]) -> None:
+    wanted = {"name": "porch", "source": "rtsp://192.0.2.1/x"}
+    operator = tokens["operator"]
+    assert admin.post("/v1/cameras", json={**wanted, "privacy": [ZONE]}).status_code == 201
+    assert admin.delete("/v1/cameras/porch", headers=operator).status_code == 403
+    assert admin.put("/v1/cameras/porch/privacy", json={"zones": []}).status_code == 200
+    assert admin.delete("/v1/cameras/porch", headers=operator).status_code == 204
+    assert admin.post("/v1/cameras", json=wanted, headers=operator).status_code == 201
+    assert admin.delete("/v1/cameras/porch").status_code == 204
+
+
+def test_viewers_are_told_of_no_tasks(client: TestClient, tokens: dict[str, dict[str, str]]) -> None:
+    def gate(role: str) -> dict[str, Any]:
+        return cast(dict[str, Any], client.get("/v1/cameras/gate", headers=tokens[role]).json())
+
+    assert set(gate("operator")["tasks"]) == {FIRST, SECOND}
+    assert gate("viewer")["tasks"] == {}
+    assert gate("viewer")["fps"] == gate("operator")["fps"]
 
 
 @pytest.mark.parametrize(
