@@ -3,6 +3,7 @@ store, or a cluster that runs already."""
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,8 @@ def start_ray(object_store_mib: int) -> None:
 
 def stop_ray() -> None:
     """End every process of our Ray. May be called where there is none."""
+    # Serve's handles go on reporting to it, and would say twice a second that they cannot (`serve_start` undoes this).
+    logging.getLogger("ray.serve").setLevel(logging.CRITICAL)
     ray.shutdown()
 
 
