@@ -34,6 +34,11 @@ PAD = 6
 BLUR = 1.5
 LIGHT = 8.0
 """Grey levels, the same all over an object, that are the light's."""
+UNCOVERED, ENTERING = 0.15, 0.35
+"""Shares of an object's box from which it counts that its picture does not reach there: of one that is whole, and of
+one that the picture's edge cuts, which goes on growing."""
+EDGE = 8.0
+"""Pixels from the picture's edge up to which it is taken to cut an object: detectors end their boxes before it."""
 DIFFERS = 12.0
 """Blurred difference from which a pixel is not the plate's."""
 
@@ -96,6 +101,44 @@ def plate_error(scene: Scene, box: QuarterBox, hidden: Mask) -> float:
     """
     part = _part(box, scene.frame.shape, 0)
     seen = scene.apart[part][~hidden[part]]
+    if seen.size < 8:
+        return 0.0
+    count = max(4, seen.size // 4)
+    return float(np.partition(seen, seen.size - count)[-count:].mean())
+
+
+def whole(box: QuarterBox, shape: tuple[int, ...]) -> bool:
+    """Whether no edge of a picture (H, W, 3) cuts an object's box."""
+    edges = box.pixels
+    return min(edges.x0, edges.y0, shape[1] - edges.x1, shape[0] - edges.y1) > EDGE
+
+
+def reaches_beyond(found: QuarterBox, drawn: QuarterBox, share: float) -> bool:
+    """Whether more than a share of a box lies outside of another one."""
+    width = min(found.x + found.width, drawn.x + drawn.width) - max(found.x, drawn.x)
+    height = min(found.bottom, drawn.bottom) - max(found.bottom - found.height, drawn.bottom - drawn.height)
+    return max(0, width) * max(0, height) < (1 - share) * found.width * found.height
+
+
+def uncovered_error(scene: Scene, found: QuarterBox, drawn: QuarterBox, hidden: Mask) -> float:
+    """How much is lacking of what the grounder found of an object, where its picture does not reach: an object that
+    came in through the picture's edge, or from behind another one, after its picture was made.
+
+    Args:
+        scene: the frame, on what is drawn before the object.
+        found: of the grounder.
+        drawn: the box that its picture is drawn in.
+        hidden: (H, W), what nearer objects cover: not looked at.
+
+    Returns:
+        As `plate_error`, of the part of the one box outside the other.
+    """
+    rows, columns = _part(found, scene.frame.shape, 0)
+    covered = _part(drawn, scene.frame.shape, 0)
+    open_ = ~hidden[rows, columns]
+    top, left = max(0, covered[0].start - rows.start), max(0, covered[1].start - columns.start)
+    open_[top : max(top, covered[0].stop - rows.start), left : max(left, covered[1].stop - columns.start)] = False
+    seen = scene.apart[rows, columns][open_]
     if seen.size < 8:
         return 0.0
     count = max(4, seen.size // 4)

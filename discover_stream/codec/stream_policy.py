@@ -120,6 +120,8 @@ class TrackView:
         sent_error: of the picture in the frame it was sent in; of the plate where that shows it.
         growth: its length over that of then.
         off: pixels between the gliding box and the best one.
+        uncovered: how much is lacking where it was found and its picture does not reach.
+        cut: the picture's edge cuts it, so that more of it is to come.
         size: its side in pixels, the root of its area.
         loss: of what the task sees in it, at the best place for its picture, or on the plate where it has none; None
             without a critic, or where that cannot tell.
@@ -143,6 +145,8 @@ class TrackView:
     sent_error: float = 0.0
     growth: float = 1.0
     off: float = 0.0
+    uncovered: float = 0.0
+    cut: bool = False
     size: float = 1.0
     loss: float | None = None
     sent_loss: float = 0.0
@@ -226,9 +230,10 @@ def _pictured(view: TrackView, rules: StreamRules) -> Verdict:
     if view.off <= slack(view, rules) or view.glide_error <= rules.likeness * view.error:
         place = Act.GLIDE
     # What is grossly wrong does not wait: an object that comes near grows by half in the pause.
-    pause = rules.pause_s / (3 if view.error > GROSS * limit_of(view, rules) else 1)
+    gross = view.error > GROSS * limit_of(view, rules) or (uncovered(view, rules) and not view.cut)
+    pause = rules.pause_s / (3 if gross else 1)
     if view.found and outdated(view, rules) and view.atom_s >= pause - 1e-9:
-        return Verdict(Act.RENEW, True, _need(view.error, view, rules), place)
+        return Verdict(Act.RENEW, True, _need(max(view.error, view.uncovered), view, rules), place)
     return Verdict(place)
 
 
@@ -262,10 +267,17 @@ def outdated(view: TrackView, rules: StreamRules) -> bool:
     there is none, or it does not know the object, the error decides.
     """
     limit = limit_of(view, rules)
+    if uncovered(view, rules):
+        return True
     if view.loss is not None:
         return not content(view, rules) or view.error > rules.gross * limit
     grown = view.growth >= rules.grown and view.error > rules.threshold / 2
     return view.error > limit or grown
+
+
+def uncovered(view: TrackView, rules: StreamRules) -> bool:
+    """Whether more of an object is there than its picture has: it came in through the edge, or from behind another."""
+    return view.uncovered > rules.leaves * rules.threshold
 
 
 GROSS = 1.8

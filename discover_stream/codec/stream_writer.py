@@ -15,7 +15,16 @@ from discover_stream.codec.records import STILL, End, Key, Move, Ref
 from discover_stream.codec.sprites import Sprite
 from discover_stream.codec.stream_critique import Critique
 from discover_stream.codec.stream_layers import Layer, Layers
-from discover_stream.codec.stream_motion import Scene, error, plate_error
+from discover_stream.codec.stream_motion import (
+    ENTERING,
+    UNCOVERED,
+    Scene,
+    error,
+    plate_error,
+    reaches_beyond,
+    uncovered_error,
+    whole,
+)
 from discover_stream.codec.stream_policy import (
     Act,
     StreamRules,
@@ -137,6 +146,12 @@ class RecordWriter:
         behind = turn.scene if alone else self._layers.behind(live.key.track, place, _tasks(live, sight))
         one = judged(live, sight, turn.scene, behind, others, (turn.seq, turn.time))
         view = one.view
+        if alone and view.visible >= turn.rules.judged and sight is not None:
+            shape, cut = turn.scene.frame.shape, not whole(sight.box, turn.scene.frame.shape)
+            if reaches_beyond(sight.box, one.box, ENTERING if cut else UNCOVERED):
+                below = self._layers.behind(live.key.track, place, _tasks(live, sight))
+                lacks = uncovered_error(below, sight.box, one.box, hidden_by(others, shape))
+                view = dataclasses.replace(view, uncovered=lacks, cut=cut)
         if view.awaited and shows(view, turn.rules):  # now that it is seen
             live.on_plate, live.sent_error = True, view.plate_error
             view = dataclasses.replace(view, awaited=False, sent_error=view.plate_error)

@@ -10,7 +10,18 @@ from discover_stream.codec.atom_sprites import av1_atom, sprite_of
 from discover_stream.codec.composing import PlatePicture
 from discover_stream.codec.quarter_box import QuarterBox
 from discover_stream.codec.sprites import Sprite
-from discover_stream.codec.stream_motion import Scene, best_fit, error, inside, plate_error, reach
+from discover_stream.codec.stream_motion import (
+    UNCOVERED,
+    Scene,
+    best_fit,
+    error,
+    inside,
+    plate_error,
+    reach,
+    reaches_beyond,
+    uncovered_error,
+    whole,
+)
 from discover_stream.types import Box, Image
 
 NOTHING = np.zeros((HEIGHT, WIDTH), bool)
@@ -88,6 +99,24 @@ def test_a_plate_lacks_what_is_not_on_it() -> None:
     faint = road()
     faint[36:46, 50:66] = np.clip(faint[36:46, 50:66].astype(int) + 40, 0, 255).astype(np.uint8)
     assert plate_error(scene(faint), box, NOTHING) > 15
+
+
+def test_what_a_picture_does_not_reach_is_lacking_where_the_plate_does_not_show_it() -> None:
+    image, found = at(40)
+    half = QuarterBox(found.x + found.width // 2, found.y, found.width // 2, found.height)
+    assert reaches_beyond(found, half, UNCOVERED)
+    assert not reaches_beyond(half, found, 0.0)
+    assert uncovered_error(scene(image), found, half, NOTHING) > 20
+    assert uncovered_error(scene(road()), found, half, NOTHING) == 0
+    assert uncovered_error(scene(image), found, half, np.ones_like(NOTHING)) == 0
+    assert uncovered_error(scene(image), found, found, NOTHING) == 0
+
+
+def test_the_edge_cuts_what_ends_near_it() -> None:
+    shape = (HEIGHT, WIDTH, 3)
+    assert whole(at(40)[1], shape)
+    assert not whole(at(3)[1], shape)
+    assert not whole(at(40, HEIGHT - SIZE[1])[1], shape)
 
 
 @pytest.mark.parametrize("x", [-39.0, -80.0, 159.5, 400.0])

@@ -152,6 +152,15 @@ def test_what_is_grossly_wrong_does_not_wait() -> None:
     assert act(replace(just, error=2.5 * RULES.threshold, atom_s=0.05))[0] != Act.RENEW
 
 
+def test_an_object_of_which_more_is_there_than_its_picture_has_is_renewed() -> None:
+    came_in = replace(SEEN, atom_s=0.1, uncovered=3 * RULES.threshold)
+    assert act(came_in) == (Act.RENEW, True)
+    assert act(replace(came_in, uncovered=RULES.threshold)) == (Act.GLIDE, False)
+    # While the edge still cuts it, the next picture will not be the last.
+    assert act(replace(came_in, cut=True)) == (Act.GLIDE, False)
+    assert act(replace(came_in, cut=True, atom_s=RULES.pause_s)) == (Act.RENEW, True)
+
+
 def test_what_cannot_be_judged_glides() -> None:
     assert act(replace(SEEN, visible=0.1, error=90.0, off=9.0)) == (Act.GLIDE, False)
 

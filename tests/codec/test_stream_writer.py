@@ -32,6 +32,19 @@ def test_an_object_that_was_keyed_while_it_was_hidden_gets_its_picture_when_it_i
     assert np.abs(shown[car].astype(float) - wanted[car]).mean() < 12
 
 
+def test_an_object_that_drives_into_the_picture_is_shown_whole_once_it_is_in() -> None:
+    def story(seq: int) -> tuple[Places, tuple[Region, ...]]:
+        places: Places = {} if seq == 0 else {1: (RED, -20.0 + 12.0 * (seq - 1), 40.0)}  # half of it shows at first
+        return places, regions(places)
+
+    packets, shown = coded(story, 7)
+    places, _ = story(6)
+    left, top = round(places[1][1]), round(places[1][2])
+    car = (slice(top, top + SIZE[1]), slice(left, left + SIZE[0]))
+    assert np.abs(shown[6][car].astype(float) - picture(places)[car]).mean() < 12
+    assert 2 <= len(pictured(packets, 1)) <= 3
+
+
 def test_an_object_that_the_quantizer_leaves_nothing_of_is_not_keyed_in_every_frame() -> None:
     def story(seq: int) -> Places:
         return {} if seq == 0 else {1: ((122, 122, 122), 60.0 + seq, 40.0)}
