@@ -122,7 +122,7 @@ def reaches_beyond(found: QuarterBox, drawn: QuarterBox, share: float) -> bool:
 
 def uncovered_error(scene: Scene, found: QuarterBox, drawn: QuarterBox, hidden: Mask) -> float:
     """How much is lacking of what the grounder found of an object, where its picture does not reach: an object that
-    came in through the picture's edge, or from behind another one, after its picture was made.
+    came in through the picture's edge after its picture was made.
 
     Args:
         scene: the frame, on what is drawn before the object.

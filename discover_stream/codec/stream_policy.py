@@ -276,7 +276,7 @@ def outdated(view: TrackView, rules: StreamRules) -> bool:
 
 
 def uncovered(view: TrackView, rules: StreamRules) -> bool:
-    """Whether more of an object is there than its picture has: it came in through the edge, or from behind another."""
+    """Whether more of an object is there than its picture has: it came in through the edge."""
     return view.uncovered > rules.leaves * rules.threshold
 
 

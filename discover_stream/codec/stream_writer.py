@@ -146,8 +146,10 @@ class RecordWriter:
         behind = turn.scene if alone else self._layers.behind(live.key.track, place, _tasks(live, sight))
         one = judged(live, sight, turn.scene, behind, others, (turn.seq, turn.time))
         view = one.view
-        if alone and view.visible >= turn.rules.judged and sight is not None:
-            shape, cut = turn.scene.frame.shape, not whole(sight.box, turn.scene.frame.shape)
+        shape = turn.scene.frame.shape
+        came_in = live.sprite is not None and not whole(live.sprite.box, shape)
+        if came_in and sight is not None and view.visible >= turn.rules.judged:
+            cut = not whole(sight.box, shape)
             if reaches_beyond(sight.box, one.box, ENTERING if cut else UNCOVERED):
                 below = self._layers.behind(live.key.track, place, _tasks(live, sight))
                 lacks = uncovered_error(below, sight.box, one.box, hidden_by(others, shape))
