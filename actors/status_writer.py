@@ -135,12 +135,13 @@ def camera_status(
 
 def with_last_drop(before: AnyMessage | None, now: CameraStatus) -> CameraStatus:
     """A camera's status, with when its last dropped frame was noticed; `before` is what was written last."""
-    known = before if isinstance(before, CameraStatus) else None
-    earlier = sum(known.dropped.values()) if known is not None else 0
+    earlier = 0
+    last_ns: int | None = None
+    if isinstance(before, CameraStatus):
+        earlier, last_ns = sum(before.dropped.values()), before.last_drop_ns
     dropped = sum(now.dropped.values())
-    if dropped and dropped != earlier:  # fewer: a system that started again counts anew
-        return msgspec.structs.replace(now, last_drop_ns=now.at_ns)
-    return msgspec.structs.replace(now, last_drop_ns=known.last_drop_ns if known is not None else None)
+    fresh = dropped and dropped != earlier  # fewer: a system that started again counts anew
+    return msgspec.structs.replace(now, last_drop_ns=now.at_ns if fresh else last_ns)
 
 
 def stage_status(item: Watched, lag: int, at_ns: int) -> StageStatus:

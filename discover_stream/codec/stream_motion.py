@@ -100,11 +100,15 @@ def plate_error(scene: Scene, box: QuarterBox, hidden: Mask) -> float:
     The mean over the quarter of the box that differs most: a box is never full of its object.
     """
     part = _part(box, scene.frame.shape, 0)
-    seen = scene.apart[part][~hidden[part]]
-    if seen.size < 8:
+    return _most(scene.apart[part][~hidden[part]])
+
+
+def _most(apart: Soft) -> float:
+    """The mean over the quarter of differences (n,) that are largest; 0 where there are hardly any."""
+    if apart.size < 8:
         return 0.0
-    count = max(4, seen.size // 4)
-    return float(np.partition(seen, seen.size - count)[-count:].mean())
+    count = max(4, apart.size // 4)
+    return float(np.partition(apart, apart.size - count)[-count:].mean())
 
 
 def whole(box: QuarterBox, shape: tuple[int, ...]) -> bool:
@@ -138,11 +142,7 @@ def uncovered_error(scene: Scene, found: QuarterBox, drawn: QuarterBox, hidden: 
     open_ = ~hidden[rows, columns]
     top, left = max(0, covered[0].start - rows.start), max(0, covered[1].start - columns.start)
     open_[top : max(top, covered[0].stop - rows.start), left : max(left, covered[1].stop - columns.start)] = False
-    seen = scene.apart[rows, columns][open_]
-    if seen.size < 8:
-        return 0.0
-    count = max(4, seen.size // 4)
-    return float(np.partition(seen, seen.size - count)[-count:].mean())
+    return _most(scene.apart[rows, columns][open_])
 
 
 def error(scene: Scene, sprite: Sprite, box: QuarterBox, hidden: Mask) -> tuple[float, float]:

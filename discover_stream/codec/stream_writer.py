@@ -28,6 +28,7 @@ from discover_stream.codec.stream_motion import (
 from discover_stream.codec.stream_policy import (
     Act,
     StreamRules,
+    TrackView,
     Verdict,
     criticised,
     decide_track,
@@ -145,15 +146,7 @@ class RecordWriter:
         alone = sight is not None and live.sprite is not None
         behind = turn.scene if alone else self._layers.behind(live.key.track, place, _tasks(live, sight))
         one = judged(live, sight, turn.scene, behind, others, (turn.seq, turn.time))
-        view = one.view
-        shape = turn.scene.frame.shape
-        came_in = live.sprite is not None and not whole(live.sprite.box, shape)
-        if came_in and sight is not None and view.visible >= turn.rules.judged:
-            cut = not whole(sight.box, shape)
-            if reaches_beyond(sight.box, one.box, ENTERING if cut else UNCOVERED):
-                below = self._layers.behind(live.key.track, place, _tasks(live, sight))
-                lacks = uncovered_error(below, sight.box, one.box, hidden_by(others, shape))
-                view = dataclasses.replace(view, uncovered=lacks, cut=cut)
+        view = one.view if sight is None else self._come_in(live, sight, one, others)
         if view.awaited and shows(view, turn.rules):  # now that it is seen
             live.on_plate, live.sent_error = True, view.plate_error
             view = dataclasses.replace(view, awaited=False, sent_error=view.plate_error)
@@ -164,6 +157,18 @@ class RecordWriter:
             box = live.at(turn.seq) if act == Act.GLIDE else one.box
             self._layers.put(live.key.track, self._layer(live, box, live.sprite), live.tasks)
         return dataclasses.replace(one, view=view)
+
+    def _come_in(self, live: Live, sight: Sight, one: Judged, others: Sequence[QuarterBox]) -> TrackView:
+        """What is seen of a track that was found, with what its picture lacks where the picture's edge cut that."""
+        view, shape = one.view, self.turn.scene.frame.shape
+        if live.sprite is None or whole(live.sprite.box, shape) or view.visible < self.turn.rules.judged:
+            return view
+        cut = not whole(sight.box, shape)
+        if not reaches_beyond(sight.box, one.box, ENTERING if cut else UNCOVERED):
+            return view
+        below = self._layers.behind(live.key.track, sight.box, _tasks(live, sight))
+        lacks = uncovered_error(below, sight.box, one.box, hidden_by(others, shape))
+        return dataclasses.replace(view, uncovered=lacks, cut=cut)
 
     def _criticised(
         self, critic: Critic, measured: Mapping[int, Judged], lives: Mapping[int, Live]

@@ -6,6 +6,7 @@ and refreshes (an earlier, coarser look at it, moved nearly to where it is now, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +14,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 import numpy.typing as npt
-from PIL import Image as PillowImage
 
+from discover_stream.evaluation.datasets import VEHICLE_NAMES
+from discover_stream.evaluation.truth import read_yolo
 from discover_stream.types import Image
 
 SMALLEST = 56
@@ -45,21 +47,20 @@ class Placed:
 
 
 def load_cutouts(data: Path) -> tuple[Image, ...]:
-    """The labelled vehicles of `vehicles/images` and `vehicles/labels` (YOLO: class, centre and size in shares)."""
-    found = []
-    for label in sorted((data / "vehicles" / "labels").glob("*.txt")):
-        file = next((data / "vehicles" / "images").glob(f"{label.stem}.*"), None)
-        if file is None:
-            continue
-        with PillowImage.open(file) as opened:
-            picture = np.asarray(opened.convert("RGB"))
-        height, width = picture.shape[:2]
-        for line in label.read_text().splitlines():
-            x, y, across, down = (float(value) for value in line.split()[1:5])
-            reach = np.array([across, down]) * (0.5 + MARGIN)
-            left, top = np.maximum((np.array([x, y]) - reach) * (width, height), 0).astype(int)
-            right, bottom = np.ceil((np.array([x, y]) + reach) * (width, height)).astype(int)
-            cut = picture[top:bottom, left:right]
+    """The vehicles that `vehicles/labels` names in `vehicles/images`; none where there are no labels.
+
+    Raises:
+        InputError: labels and pictures do not fit, see `truth.read_yolo`.
+    """
+    folder, found = data / "vehicles", []
+    if not (folder / "labels").is_dir():
+        return ()
+    for labelled in read_yolo(folder / "images", folder / "labels", VEHICLE_NAMES):
+        picture = labelled.image()
+        for box in (one.box for one in labelled.truth):
+            across, down = MARGIN * (box.x1 - box.x0), MARGIN * (box.y1 - box.y0)
+            rows = slice(max(0, int(box.y0 - down)), math.ceil(box.y1 + down))
+            cut = picture[rows, max(0, int(box.x0 - across)) : math.ceil(box.x1 + across)]
             if min(cut.shape[:2]) >= SMALLEST:
                 found.append(np.ascontiguousarray(cut))
     return tuple(found)

@@ -191,8 +191,9 @@ class ExampleMaker:
             plate = self._sources.scenes[int(self._random.integers(len(self._sources.scenes)))].plate
         height, width = plate.shape[:2]
         top, left = (int(self._random.integers(0, edge - side + 1)) for edge in (height, width))
-        placed = place(self._random, plate[top : top + side, left : left + side], self._sources.cutouts)
-        known = plate[top : top + side, left : left + side] if kind == KEY else placed.remembered
+        under = plate[top : top + side, left : left + side]
+        placed = place(self._random, under, self._sources.cutouts)
+        known = under if kind == KEY else placed.remembered
         mask = cell_mask(cv2.resize(placed.where, (CROP, CROP)) > 0.3)
         return Example(sampled(placed.picture), self._worn(sampled(known)), mask, kind)
 

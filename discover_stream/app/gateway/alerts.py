@@ -11,8 +11,6 @@ from topics.status import StatusTable, silent_s
 
 LAGS_S = 10.0
 """Seconds of video that wait for encoding from which on somebody should know."""
-
-
 DROPS_S = 600.0
 """Seconds after the last dropped frame for which somebody should know."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -32,6 +32,10 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://\S+?(?=[:;,)]?(?:\s|$))")
 _VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
+Polygons = tuple[tuple[tuple[float, float], ...], ...]
+"""Privacy zones: corners in fractions of a picture's width and height."""
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """A camera: its settings where they are known, and whether it is one that should run."""
@@ -39,6 +43,11 @@ class Known:
     name: str
     config: CameraConfig | None
     wanted: bool
+
+    @property
+    def privacy(self) -> Polygons:
+        """Its privacy zones."""
+        return () if self.config is None else self.config.privacy
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +115,7 @@ class CameraBook:
             last=None if span is None else iso(span.last_ns),
             kbps=sent.pop("all", 0.0),
             tasks=sent if shown.tasks else {},
-            privacy=[Zone(points=list(zone)) for zone in config.privacy] if config is not None else [],
+            privacy=told_zones(found.privacy),
         )
 
     def _span(self, name: str) -> Span | None:
@@ -128,6 +137,16 @@ class CameraBook:
         for name in archive_cameras(self._log) if "archive" in topics else ():
             found.setdefault(name, Known(name, None, False))
         return dict(sorted(found.items()))
+
+
+def polygons(zones: Iterable[Zone]) -> Polygons:
+    """Privacy zones as configurations have them."""
+    return tuple(tuple(zone.points) for zone in zones)
+
+
+def told_zones(privacy: Polygons) -> list[Zone]:
+    """Privacy zones as they are told; see `polygons`."""
+    return [Zone(points=list(zone)) for zone in privacy]
 
 
 def _health(found: Known, status: CameraStatus | None) -> str:
@@ -161,7 +180,7 @@ def config_of(order: CameraIn, sources: SourcesConfig) -> CameraConfig:
         mode=order.mode,
         quality=order.quality,
         bitrate=order.bitrate,
-        privacy=tuple(tuple(zone.points) for zone in order.privacy),
+        privacy=polygons(order.privacy),
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from actors.cameras import add_camera, remove_camera
 from discover_stream.app.gateway.access import Principal
-from discover_stream.app.gateway.camera_facts import SPANS_OF, Known, Shown, config_of
+from discover_stream.app.gateway.camera_facts import SPANS_OF, Known, Shown, config_of, polygons, told_zones
 from discover_stream.app.gateway.catalog import ERASED, gaps_between
 from discover_stream.app.gateway.context import Caller, Gateway, Here, allow, audited
 from discover_stream.app.gateway.h264 import h264_rate
@@ -27,7 +27,6 @@ from discover_stream.app.gateway.models import (
     Moment,
     Order,
     TaskName,
-    Zone,
     Zones,
 )
 from discover_stream.app.gateway.models_replays import Mark, View
@@ -78,7 +77,8 @@ def cameras(gateway: Here, who: Caller) -> Cameras:
 def add(gateway: Here, who: Caller, order: CameraIn) -> Camera:
     """Have a camera, now and in every later start of the system."""
     allow(who, "change cameras")
-    if _zones_of(gateway.cameras.known.get().get(order.name)) != tuple(tuple(zone.points) for zone in order.privacy):
+    before = gateway.cameras.known.get().get(order.name)
+    if polygons(order.privacy) != (() if before is None else before.privacy):
         allow(who, "change privacy")
     config = config_of(order, gateway.config.gateway.sources)
     try:
@@ -102,7 +102,7 @@ def camera(gateway: Here, who: Caller, camera: Name) -> Camera:
 def remove(gateway: Here, who: Caller, camera: Name) -> None:
     """Have a camera no more; what was recorded of it stays."""
     allow(who, "change cameras", camera=camera)
-    if _zones_of(known_camera(gateway, camera)):  # else who may not change zones could remove it, and add it without
+    if known_camera(gateway, camera).privacy:  # else who may not change zones could remove it, and add it without
         allow(who, "change privacy")
     try:
         remove_camera(gateway.log, camera, owner())
@@ -116,7 +116,7 @@ def remove(gateway: Here, who: Caller, camera: Name) -> None:
 def privacy(gateway: Here, who: Caller, camera: Name) -> Zones:
     """The parts of the picture that are never encoded."""
     allow(who, "see cameras", camera=camera)
-    return Zones(zones=[Zone(points=list(zone)) for zone in _zones_of(known_camera(gateway, camera))])
+    return Zones(zones=told_zones(known_camera(gateway, camera).privacy))
 
 
 @router.put("/{camera}/privacy", responses=documented(404, 409))
@@ -130,7 +130,7 @@ def set_privacy(gateway: Here, who: Caller, camera: Name, zones: Zones) -> Zones
     found = known_camera(gateway, camera)
     if found.config is None or not found.wanted:
         raise Refused(409, f"camera {camera} is not one that runs; add it with its privacy zones")
-    wanted = found.config.model_copy(update={"privacy": tuple(tuple(zone.points) for zone in zones.zones)})
+    wanted = found.config.model_copy(update={"privacy": polygons(zones.zones)})
     try:
         add_camera(gateway.log, wanted, owner(), replace=True)
     except InputError as error:
@@ -206,10 +206,6 @@ def h264(gateway: Here, who: Caller, camera: Name) -> H264:
     known_camera(gateway, camera)
     with gateway.drawing():
         return h264_rate(gateway.log, camera)
-
-
-def _zones_of(found: Known | None) -> tuple[tuple[tuple[float, float], ...], ...]:
-    return found.config.privacy if found is not None and found.config is not None else ()
 
 
 def shown_to(who: Principal) -> Shown:
