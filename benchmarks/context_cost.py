@@ -11,8 +11,8 @@ latents, in the same order, for the same number of steps, both starting from eac
   which see an atom's own cells only. It is trained on masks as subscribers see them.
 
 Bits are counted on pictures of other sources (Kodak, CamVid), with the integer tables that a coder uses; for ours
-by `codec.exact_scales`, as it decodes. z is the same for both and not counted. A run that was stopped goes on where
-it was; latents and weights are kept under `--out`.
+by `codec.exact_scales`, as it decodes. Crops are parts of still frames: neither model knows a reference. z is the same
+for both and not counted. A run that was stopped goes on where it was; latents and weights are kept under `--out`.
 """
 
 from __future__ import annotations
@@ -43,14 +43,16 @@ from discover_stream.codec.entropy import LIMIT, SymbolTables
 from discover_stream.codec.exact import SCALE_LARGEST, SCALE_LEVELS, SCALE_SMALLEST, scale_table
 from discover_stream.codec.exact_scales import ExactContextScales, export_scales
 from discover_stream.codec.model import CodecModel, load_codec
-from discover_stream.codec.network import CodecConfig, ContextModel, checkerboard, hyper_synthesis
-from discover_stream.codec.scales import ContextScales
+from discover_stream.codec.network import ContextModel, checkerboard, hyper_synthesis
+from discover_stream.codec.scales import STILL, ContextScales
+from discover_stream.codec.still import analyse_still, picture_tensor
 from discover_stream.codec.transforms import TransformConfig
-from discover_stream.training.codec import random_mask
-from discover_stream.training.conditional import TrainableConditional, bf16_on_cpu
+from discover_stream.training.compute import bf16_on_cpu
+from discover_stream.training.conditional import TrainableConditional
 from discover_stream.training.data import CropSampler, load_pictures, photographs
 from discover_stream.training.export import tables_of
 from discover_stream.training.loop import LoopConfig, Run
+from discover_stream.training.masks import random_mask
 
 log = logging.getLogger(__name__)
 
@@ -76,13 +78,12 @@ class Latents:
 class Ours(TrainableConditional):
     """The codec's own pass over y (`TrainableConditional.passes`) without its transforms."""
 
-    def __init__(self, config: CodecConfig) -> None:
+    def __init__(self, config: TransformConfig) -> None:
         nn.Module.__init__(self)
         self._autocast = bf16_on_cpu
-        widths = TransformConfig(y_channels=config.y_channels, z_channels=config.z_channels, groups=config.groups)
         self.h_s = hyper_synthesis(config.z_channels, config.hyper_channels)
         self.context = ContextModel(config.groups, config.hyper_channels)
-        self.scales = ContextScales(widths)
+        self.scales = ContextScales(config)
 
     def start(self, mean: Tensor, deviation: Tensor) -> None:
         """Begin with the mean and deviation of each channel, (M,)."""
@@ -98,8 +99,7 @@ class Ours(TrainableConditional):
 
     def bits(self, batch: Latents, medians: Tensor, mask: Tensor) -> Tensor:
         """Bits of the masked cells, as training counts them (with uniform noise)."""
-        kind = torch.zeros_like(batch.quality)
-        base = self.scales.base(batch.z, batch.quality, kind)
+        base = self.scales.base(batch.z, batch.quality, torch.full_like(batch.quality, STILL))
         with bf16_on_cpu():
             psi = self.h_s(batch.z + medians)
         noise = torch.empty_like(batch.y).uniform_(-0.5, 0.5)
@@ -109,7 +109,7 @@ class Ours(TrainableConditional):
 class Elic(nn.Module):
     """ELIC's space-channel context model (He et al., CVPR 2022) from CompressAI's parts, at our width."""
 
-    def __init__(self, config: CodecConfig) -> None:
+    def __init__(self, config: TransformConfig) -> None:
         super().__init__()
         hyper, groups = config.hyper_channels, config.groups
         self.h_s = hyper_synthesis(config.z_channels, hyper)
@@ -160,10 +160,10 @@ def latents_of(model: CodecModel, crops: Iterator[tuple[np.ndarray, int]]) -> La
     """What the codec's analysis makes of crops (256, 256, 3), each at a quality."""
     found: list[tuple[Tensor, Tensor, int]] = []
     for crop, quality in crops:
-        picture = torch.from_numpy(crop.copy()).permute(2, 0, 1)[None].float() / 255
-        with torch.inference_mode():
-            scaled, z = model.network.analyse(picture, torch.tensor([quality]))
-        found.append((scaled[0].clone(), (z[0] - model.medians).round().clamp(1 - LIMIT, LIMIT - 1).clone(), quality))
+        with torch.no_grad():
+            y, z = analyse_still(model, picture_tensor(crop))
+            scaled = y * model.network.gain(torch.tensor([quality]))
+        found.append((scaled[0], torch.from_numpy(z).float(), quality))
     return Latents(
         torch.stack([y for y, _, _ in found]),
         torch.stack([z for _, z, _ in found]),
@@ -252,7 +252,7 @@ def count_ours(model: Ours, held: Latents, medians: Tensor, masks: Tensor) -> np
     for index in range(len(held.y)):
         y, z, mask = held.y[index : index + 1], held.z[index : index + 1], masks[index : index + 1]
         psi = model.h_s(z + medians)
-        base = exact.base(z[0].numpy().astype(np.int64), int(held.quality[index]), 0)
+        base = exact.base(z[0].numpy().astype(np.int64), int(held.quality[index]), STILL)
         sizes = np.zeros(y.shape[1:], dtype=np.int64)
         known, bits, start = torch.zeros_like(y), 0.0, 0
         for group, size in enumerate(model.context.groups):

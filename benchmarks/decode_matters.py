@@ -8,6 +8,7 @@ frames a second apart, as far as the item goes: second halves of clips that were
 seeds that no training uses. Rows:
 
 * `1 step`, `N steps`: as shipped, and with more;
+* `1 step, free`: what was sent may change as much as the step wants, instead of staying as it came;
 * `not generated`: `--no-generate`, the diffusion left out everywhere;
 * `control 0`: the generator without what steers it (the shipped denoiser: without what it adds, which is z_c^ as is);
 * `shuffled`: z_c^ with its places exchanged at random, all else as in `1 step`;
@@ -39,6 +40,7 @@ from discover_stream.codec.packet import parse_packet
 from discover_stream.decoded import DecodedFrame
 from discover_stream.decoding import FrameDecoder
 from discover_stream.evaluation.datasets import Item, chosen, video_items
+from discover_stream.evaluation.experiments.modes import FREE
 from discover_stream.evaluation.measures import Originals, measure
 from discover_stream.evaluation.ours import OursStill
 from discover_stream.evaluation.systems import Coded, Decoded
@@ -100,6 +102,7 @@ def variants(decoder: FrameDecoder, steps: int) -> dict[str, Callable[[bytes, st
     return {
         "1 step": by(decoder),
         f"{steps} steps": by(decoder, steps),
+        "1 step, free": by(dataclasses.replace(decoder, renderer=dataclasses.replace(decoder.renderer, bounds=FREE))),
         "not generated": by(decoder, generate=False),
         "control 0": by(varied(decoder, control=0.0)),
         "shuffled": by(varied(decoder, shuffled=True)),
@@ -125,7 +128,7 @@ def row(originals: Originals, coded: Coded, decode: Callable[[bytes, str], Decod
 def table(item: Item, originals: Originals, decoder: FrameDecoder, given: argparse.Namespace) -> None:
     """Print an item's table."""
     (clip,) = item.clips
-    coded = OursStill(given.quality, decoder=lambda: decoder).encode(clip)
+    coded = OursStill(given.quality, decoder=lambda weights: decoder).encode(clip)
     judge = next(iter(originals.judges.detectors))
     titles = [
         "decoded",

@@ -1,13 +1,13 @@
 """The entropy path: which coder, how fast, and what splitting a picture into atoms costs.
 
-    python -m benchmarks.entropy --data ../shared/data [--conditional codec.safetensors] [--docs docs/entropy.md]
+    python -m benchmarks.entropy --data ../shared/data [--docs docs/entropy.md]
 
 Content is pictures of 640x360 from the first halves of clips (simulated streets where there is no data folder), cut
 into 8 atoms in two ways: 8 *objects* (boxes as a detector gives them, about a sixth of the picture) and the whole
 picture in 8 *tiles*. The entropy path is all that lies between symbols and bytes: z, table numbers from the exact
 branch, coding, and the decoder's check that a string is the one code of its symbols. Networks (transforms, means) are
-timed beside it. Codecs: the shipped one in still mode, and the conditional one (random weights where no file is
-named), with keys on a plate and with a z of their own. With `--docs`, the tables replace those in the page.
+timed beside it. The codec is the shipped one: in still mode, where a frame's atoms share a z, and with keys of stream
+mode, which are coded on the plate and have a z each. With `--docs`, the tables replace those in the page.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ import os
 import platform
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import partial
@@ -31,20 +30,10 @@ import torch
 from diffusers import AutoencoderTiny
 
 from benchmarks import stream_packets
-from benchmarks.entropy_cases import (
-    ConditionalFrame,
-    Plan,
-    StillFrame,
-    conditional_decode,
-    conditional_encode,
-    mask_bytes,
-    still_decode,
-    still_encode,
-)
+from benchmarks.entropy_cases import CodedFrame, KeyFrame, StillFrame, decode, encode, mask_bytes
 from benchmarks.entropy_coders import coders_table, ideal_bits
 from benchmarks.entropy_content import OBJECTS, Content, contents, objects, tiles, write_into
 from discover_stream.codec.bits import BitWriter
-from discover_stream.codec.conditional_model import ConditionalModel, load_conditional
 from discover_stream.codec.exact import SCALE_LEVELS
 from discover_stream.codec.model import MODEL_FILE, CodecModel, load_codec, shipped_weights, tables_in
 from discover_stream.codec.packet import packet_bytes, packet_size
@@ -53,13 +42,10 @@ from discover_stream.codec.records import Sighting
 from discover_stream.codec.sighting_bits import put_sightings
 from discover_stream.codec.still import encode_frame
 from discover_stream.codec.stream_coding import packet_sizes
-from discover_stream.codec.transforms import TransformConfig
-from discover_stream.generation.render import load_vae
+from discover_stream.generation.render import VAE_FILE, load_vae
 from discover_stream.semantics.grounder import NanoGrounder
 from discover_stream.semantics.labels import load_task
 from discover_stream.semantics.tracking import Tracker
-from discover_stream.training.conditional import TrainableConditional
-from discover_stream.training.export import export_conditional
 from discover_stream.types import Box, Frame, Region
 from discover_stream.video.simulate import SimulatedCamera
 
@@ -72,34 +58,18 @@ SLICES = {"8 objects": objects, "8 tiles": tiles}
 class Bench:
     """Models and contents."""
 
-    def __init__(self, data: Path | None, conditional: Path | None) -> None:
-        self.still: CodecModel = load_codec()
-        self.vae: AutoencoderTiny = load_vae(shipped_weights() / "vae.safetensors")
-        self.conditional: ConditionalModel = load_conditional(conditional) if conditional else random_conditional()
+    def __init__(self, data: Path | None) -> None:
+        self.model: CodecModel = load_codec()
+        self.vae: AutoencoderTiny = load_vae(shipped_weights() / VAE_FILE)
         self.contents: list[Content] = contents(data)
 
     def frames(self, slices: str, quality: int) -> list[StillFrame]:
         """Every content in still mode."""
-        return [StillFrame(self.still, content, SLICES[slices](), quality) for content in self.contents]
+        return [StillFrame(self.model, content, SLICES[slices](), quality) for content in self.contents]
 
-    def keys(self, slices: str, quality: int, own_z: bool = True) -> list[ConditionalFrame]:
-        """Every content with the conditional codec."""
-        plan = Plan(quality, own_z)
-        masks = SLICES[slices]()
-        return [ConditionalFrame(self.conditional, self.vae, content, masks, plan) for content in self.contents]
-
-
-def random_conditional() -> ConditionalModel:
-    """The conditional codec at its shipped size with random weights."""
-    torch.manual_seed(1)
-    codec = TrainableConditional(TransformConfig()).eval()
-    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
-        codec.network.log_gain.add_(3)
-        codec.network.log_z_gain.add_(2)
-        for pair in codec.scales.context.values():
-            pair["out"].weight.normal_(0, 0.2)
-        export_conditional(codec, Path(folder) / "codec.safetensors", latent_space="random")
-        return load_conditional(Path(folder) / "codec.safetensors")
+    def keys(self, slices: str, quality: int) -> list[KeyFrame]:
+        """Every content as keys."""
+        return [KeyFrame(self.model, self.vae, content, SLICES[slices](), quality) for content in self.contents]
 
 
 def milliseconds(work: Callable[[], object], rounds: int) -> tuple[float, float]:
@@ -116,9 +86,8 @@ def milliseconds(work: Callable[[], object], rounds: int) -> tuple[float, float]
 
 def coders_part(bench: Bench) -> list[str]:
     """Coders on strings cut from real atoms of still mode at quality 5."""
-    frames = bench.frames("8 tiles", 5)
-    symbols = np.concatenate([part.ravel() for frame in frames for part in frame.symbols])
-    numbers = np.concatenate([part for frame in frames for part in frame.tables]).astype(np.int64)
+    atoms = [atom for frame in bench.frames("8 tiles", 5) for atom in frame.in_order()]
+    symbols, numbers = (np.concatenate([atom[part] for atom in atoms]) for part in (0, 1))
     return coders_table(y_tables(), symbols, numbers)
 
 
@@ -135,22 +104,17 @@ def speed_rows(bench: Bench, threads: int, rounds: int) -> list[str]:
     rows = []
     for slices in SLICES:
         for quality in (3, 8):
-            still, keys = bench.frames(slices, quality), bench.keys(slices, quality)
-            cases = (
-                ("still", still, still_encode, still_decode),
-                ("conditional", keys, conditional_encode, conditional_decode),
-            )
-            for name, frames, encode, decode in cases:
-                rows.append(_speed_row(f"{name} | {slices} | {quality} | {threads}", frames, (encode, decode), rounds))
+            for name, frames in (("still", bench.frames(slices, quality)), ("keys", bench.keys(slices, quality))):
+                rows.append(_speed_row(f"{name} | {slices} | {quality} | {threads}", frames, rounds))
     return rows
 
 
-def _speed_row(label: str, frames: list, path: tuple[Callable, Callable], rounds: int) -> str:  # type: ignore[type-arg]
+def _speed_row(label: str, frames: Sequence[CodedFrame], rounds: int) -> str:
     channels = frames[0].model.network.config.y_channels
     cells = [f"{sum(int(mask.sum()) for mask in frames[0].masks) * channels / 1000:.1f}"]
     many = [frames[index % len(frames)] for index in range(CAMERAS)]
     for count, groups in ((1, [[frame] for frame in frames]), (CAMERAS, [many])):
-        for work in path:
+        for work in (encode, decode):
             found = [milliseconds(partial(work, group), max(3, rounds // count)) for group in groups]
             used, least = np.mean(found, axis=0) / count
             cells.append(f"{used:.2f} ({least:.2f})")
@@ -161,7 +125,7 @@ def _speed_row(label: str, frames: list, path: tuple[Callable, Callable], rounds
 
 
 SPEED_HEAD = [
-    "| codec | atoms | quality | threads | symbols, thousands | encode, ms | decode, ms | encode, 8 cameras together | "
+    "| mode | atoms | quality | threads | symbols, thousands | encode, ms | decode, ms | encode, 8 cameras together | "
     "decode, 8 cameras together | networks encode | networks decode |",
     "|---" * 11 + "|",
 ]
@@ -175,37 +139,21 @@ def speed_part(arguments: argparse.Namespace) -> list[str]:
         command = [sys.executable, "-m", "benchmarks.entropy", "--threads", str(threads)]
         command += ["--rounds", str(arguments.rounds)]
         command += ["--data", str(arguments.data)] if arguments.data else []
-        command += ["--conditional", str(arguments.conditional)] if arguments.conditional else []
         done = subprocess.run(command, env=os.environ | limits, check=True, stdout=subprocess.PIPE, text=True)
         lines += [line for line in done.stdout.splitlines() if line.startswith("|")]
     return lines
 
 
 def split_table(bench: Bench) -> list[str]:
-    """Bytes of a frame's atoms, against one atom of the same cells."""
-    lines = [
-        "| codec | atoms | quality | one atom, bytes | 8 atoms, bytes | split costs |",
-        "|---|---|---|---|---|---|",
-    ]
+    """Bytes of a still frame's atoms, against one atom of the same cells."""
+    lines = ["| atoms | quality | one atom, bytes | 8 atoms, bytes | split costs |", "|---|---|---|---|---|"]
     for slices, cut in SLICES.items():
         union = [np.logical_or.reduce(cut())]
         for quality in QUALITIES:
-            plan = Plan(quality, own_z=False)
-            whole = [StillFrame(bench.still, content, union, quality).size() for content in bench.contents]
-            parts = [frame.size() for frame in bench.frames(slices, quality)]
-            lines.append(_split_row("still", slices, quality, whole, parts))
-            whole = [
-                ConditionalFrame(bench.conditional, bench.vae, content, union, plan).size()
-                for content in bench.contents
-            ]
-            parts = [frame.size() for frame in bench.keys(slices, quality, own_z=False)]
-            lines.append(_split_row("conditional", slices, quality, whole, parts))
+            one = np.mean([StillFrame(bench.model, content, union, quality).size() for content in bench.contents])
+            many = np.mean([frame.size() for frame in bench.frames(slices, quality)])
+            lines.append(f"| {slices} | {quality} | {one:.0f} | {many:.0f} | {many / one - 1:+.1%} |")
     return lines
-
-
-def _split_row(codec: str, slices: str, quality: int, whole: list[int], parts: list[int]) -> str:
-    one, many = np.mean(whole), np.mean(parts)
-    return f"| {codec} | {slices} | {quality} | {one:.0f} | {many:.0f} | {many / one - 1:+.1%} |"
 
 
 def overhead_table(bench: Bench) -> list[str]:
@@ -215,9 +163,9 @@ def overhead_table(bench: Bench) -> list[str]:
     for slices, cut in SLICES.items():
         frames = bench.frames(slices, 5)
         ending = [
-            len(string) - ideal_bits(tables, symbols.ravel(), numbers) / 8
+            len(string) - ideal_bits(tables, symbols, numbers) / 8
             for frame in frames
-            for string, symbols, numbers in zip(frame.strings, frame.symbols, frame.tables, strict=True)
+            for string, (symbols, numbers) in zip(frame.strings, frame.in_order(), strict=True)
         ]
         masks = [mask_bytes(mask) for mask in cut()]
         lines.append(f"| an atom's string over its information, {slices}: mean (most) | {spread(ending)} |")
@@ -251,7 +199,7 @@ def region_rows(bench: Bench) -> list[str]:
     still = stream = 0.0
     for seq, regions in enumerate(street):
         frame = Frame("c", seq, 1_700_000_000_000_000_000, np.zeros((360, 640, 3), np.uint8))
-        packet = encode_frame(bench.still, frame, {"vehicles": regions}, {"vehicles": 7}, quality=1)
+        packet = encode_frame(bench.model, frame, {"vehicles": regions}, {"vehicles": 7}, quality=1)
         still += len(packet_bytes(packet)) - len(packet_bytes(replace(packet, regions=())))
         writer = BitWriter()
         sightings = [Sighting(one.box, one.score, one.track, one.labels) for one in packet.regions]
@@ -270,7 +218,7 @@ def packet_rows(bench: Bench) -> list[str]:
         for index, (x, y, width, height) in enumerate(OBJECTS)
     ]
     frame = Frame("c", 300_000, 1_700_000_000_000_000_000, bench.contents[0].picture)
-    full = encode_frame(bench.still, frame, {"vehicles": regions}, {"vehicles": 7}, quality=3, incarnation=3)
+    full = encode_frame(bench.model, frame, {"vehicles": regions}, {"vehicles": 7}, quality=3, incarnation=3)
     bare = replace(full, regions=())
     lines = [
         f"| still packet: header (before side information) | {packet_size(full).header} |",
@@ -303,14 +251,13 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--conditional", type=Path, help="weights of the conditional codec")
     parser.add_argument("--docs", type=Path, help="a page whose tables are to be replaced")
     parser.add_argument("--part", choices=PARTS, action="append")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--threads", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    bench = Bench(arguments.data, arguments.conditional)
+    bench = Bench(arguments.data)
     with torch.inference_mode():
         if arguments.threads:
             print("\n".join(speed_rows(bench, arguments.threads, arguments.rounds)))
@@ -323,7 +270,7 @@ def main() -> None:
                 tables["speed"] = speed_part(arguments)
             else:
                 tables |= {"splitting": split_table(bench), "overhead": overhead_table(bench)}
-    print(f"{platform.machine()}, {os.cpu_count()} cores, {date.today()}, {bench.still.short_hash.hex()}")
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {date.today()}, {bench.model.short_hash.hex()}")
     for name, lines in tables.items():
         print(f"\n{name}\n\n" + "\n".join(lines))
     if arguments.docs:

@@ -35,14 +35,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "codec"))
 with atheris.instrument_imports(include=["discover_stream.codec"], enable_loader_override=False):
     import fuzz_targets
 
-from conditional_cases import write_random_conditional
-from conftest import SMALL, noise_picture, write_random_codec
+from codec_cases import noise_picture, write_random_codec
 from fuzz_targets import Outcome, Target
 
-from discover_stream.codec.conditional_model import load_conditional
 from discover_stream.codec.model import load_codec
 
-SHARES = {"still": 6, "stream": 5, "sequence": 2, "plates": 1, "container": 2, "coder": 3, "conditional": 2, "av1": 2}
+SHARES = {"still": 6, "stream": 5, "sequence": 2, "plates": 1, "container": 2, "coder": 3, "atom": 2, "av1": 2}
 """Of the time."""
 MAX_LENGTH = 2048
 """Bytes of an input: enough for several records of every kind, and quick to read."""
@@ -227,9 +225,8 @@ def main() -> int:
     found.mkdir(parents=True, exist_ok=True)
     before = set(found.iterdir())
     with tempfile.TemporaryDirectory() as place, contextlib.redirect_stderr(sys.stdout):
-        codec = load_codec(write_random_codec(Path(place), SMALL, 7))
-        conditional = load_conditional(write_random_conditional(Path(place), 5))
-        targets = fuzz_targets.all_targets(codec, conditional, noise_picture)
+        codec = load_codec(write_random_codec(Path(place), 7))
+        targets = fuzz_targets.all_targets(codec, noise_picture)
     chosen = {name: target for name, target in targets.items() if not options.only or name in options.only}
     shares = sum(SHARES[name] for name in chosen)
     print(f"{options.minutes:g} minutes, Python {platform.python_version()}, {os.cpu_count()} cores")

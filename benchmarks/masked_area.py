@@ -1,16 +1,17 @@
 r"""AP50 against bits per pixel of the masked area: atoms of ours and of AV1 in composed street frames, in one plot.
 
     python -m benchmarks.masked_area --data ../shared/data --judge ../shared/weights/yolox_nano.onnx \
-        [--codec codec.safetensors --vae vae.safetensors] [--half second] [--frames 8] [--plot curve.png]
+        [--weights DIR] [--half second] [--frames 8] [--plot curve.png]
 
 Objects are those of `benchmarks.atoms`: what a detector finds where the picture differs from the plate. Each is coded
 as an atom of its own, decoded, cut out softly where it differs from the decoded plate, and drawn on the plate; the
 judge then looks at the composed picture. Truth is what it finds in the original, of which only the objects that were
 drawn count. A rate is the bytes of the atoms' payloads over the pixels in which an object differs from the plate:
 plate, boxes and packets are the same for all and left out. *av1 residual* are the atoms that stream mode sends, *av1
-crop* plain stills of the box. *still* is the shipped codec on the box alone, its coarse atom included; *conditional*
-(with --codec) knows the plate, and *conditional, finer* samples small objects two or four times as finely. Both learned
-ones are decoded by their VAE without diffusion. First halves are for tuning, second ones for reports.
+crop* plain stills of the box. *still* is our codec on the box alone, its coarse atom included; *key* knows the plate,
+and *key, finer* samples small objects two or four times as finely. All three are decoded by the VAE without diffusion;
+the weights are the shipped ones unless `--weights` names a folder with others. First halves are for tuning, second
+ones for reports.
 """
 
 from __future__ import annotations
@@ -31,10 +32,9 @@ from discover_stream.codec.atom_sprites import av1_atom, latent_window, sprite_o
 from discover_stream.codec.atoms import CellMask
 from discover_stream.codec.bits import BitWriter
 from discover_stream.codec.composing import Drawn, compose
-from discover_stream.codec.conditional_model import load_conditional
 from discover_stream.codec.latent_atoms import LatentCodec
 from discover_stream.codec.mask import write_mask
-from discover_stream.codec.model import CodecModel, load_codec, shipped_weights
+from discover_stream.codec.model import MODEL_FILE, CodecModel, load_codec, shipped_weights
 from discover_stream.codec.records import QUARTER, Window
 from discover_stream.codec.sprites import Sprite, cell_samples, grid_samples, grid_size, inside, soft_mask
 from discover_stream.codec.still import decode_packet, encode_frame
@@ -111,8 +111,8 @@ def finer(thing: Thing) -> int:
     return 2 if shorter < SMALL_OBJECT / 2 else 1 if shorter < SMALL_OBJECT else 0
 
 
-def conditional(codec: LatentCodec, zoom_of: Callable[[Thing], int] = lambda thing: 0) -> Coder:
-    """Keys of the conditional codec, as stream mode sends them: masked cells of the box, the plate known."""
+def key(codec: LatentCodec, zoom_of: Callable[[Thing], int] = lambda thing: 0) -> Coder:
+    """Keys as stream mode sends them: masked cells of the box, the plate known."""
 
     def code(thing: Thing, quality: int) -> tuple[int, Sprite]:
         height, width = thing.frame.shape[:2]
@@ -128,7 +128,7 @@ def conditional(codec: LatentCodec, zoom_of: Callable[[Thing], int] = lambda thi
 
 
 def still(model: CodecModel, vae: Autoencoder) -> Coder:
-    """The shipped codec, each box a picture of its own."""
+    """Still mode, each box a picture of its own."""
 
     def code(thing: Thing, quality: int) -> tuple[int, Sprite]:
         window = Window.around(thing.box, 0)
@@ -234,15 +234,17 @@ def half_of(path: Path, half: str) -> list[Image]:
     return (frames[:middle] if half == "first" else frames[middle:])[::3]
 
 
-def coders_of(codec: Path | None, vae: Path | None) -> dict[str, Coder]:
-    """AV1, the shipped codec, and the conditional one where its files are named."""
-    found = {"av1 residual": av1(True), "av1 crop": av1(False)}
-    found["still"] = still(load_codec(), load_vae(shipped_weights() / VAE_FILE))
-    if codec is not None and vae is not None:
-        learned = LatentCodec(load_conditional(codec), autoencoder(load_vae(vae)))
-        found["conditional"] = conditional(learned)
-        found["conditional, finer"] = conditional(learned, finer)
-    return found
+def coders_of(weights: Path) -> dict[str, Coder]:
+    """AV1, and the codec of a weights folder with and without the plate."""
+    model, vae = load_codec(weights / MODEL_FILE), load_vae(weights / VAE_FILE)
+    learned = LatentCodec(model, autoencoder(vae))
+    return {
+        "av1 residual": av1(True),
+        "av1 crop": av1(False),
+        "still": still(model, vae),
+        "key": key(learned),
+        "key, finer": key(learned, finer),
+    }
 
 
 def main() -> None:
@@ -250,16 +252,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--judge", type=Path, required=True, help="an ONNX detector")
-    parser.add_argument("--codec", type=Path, help="a conditional codec")
-    parser.add_argument("--vae", type=Path, help="the autoencoder it was trained for")
+    parser.add_argument("--weights", type=Path, default=shipped_weights(), help="folder of a codec and its autoencoder")
     parser.add_argument("--clips", nargs="+", default=list(CLIPS))
     parser.add_argument("--half", choices=("first", "second"), default="first")
     parser.add_argument("--frames", type=int, default=8, help="of each clip")
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--json", type=Path)
     chosen = parser.parse_args()
-    if (chosen.codec is None) != (chosen.vae is None):
-        parser.error("--codec and --vae belong together")
     cv2.setNumThreads(1)
     # Objects are what is surely there; the judge of the curve keeps what it doubts, as AP wants it.
     sure, judge = (load_detector(f"onnx:{chosen.judge}", floor=floor) for floor in (SURE, 0.01))
@@ -268,7 +267,7 @@ def main() -> None:
         frames = half_of(chosen.data / "video" / f"{clip}.mp4", chosen.half)
         found += things(clip, frames, chosen.frames, sure)
     groups = frames_of(found)
-    points = curves(coders_of(chosen.codec, chosen.vae), groups, judge)
+    points = curves(coders_of(chosen.weights), groups, judge)
     print(f"{len(found)} objects in {len(groups)} frames, {chosen.half} halves of {', '.join(chosen.clips)}\n")
     print("| system | setting | bits per masked pixel | AP50 | found |\n|---|---|---|---|---|")
     for point in points:

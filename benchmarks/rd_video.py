@@ -15,7 +15,7 @@ frame. Cases are stored in --out and never run twice. Tables:
 * bytes of our packets by part.
 
 `--learned` measures ours also with atoms of the learned codec, where these are smaller than AV1's: its weights are
-those of the folder in DISCOVER_STREAM_CONDITIONAL, or of the package. Cases do not know which: give each its own --out.
+those of the folder in DISCOVER_STREAM_CODEC, or of the package. Cases do not know which: give each its own --out.
 
 `--sheets` writes contact sheets (original | decoded) of our highest and lowest quality as PNG.
 """

@@ -1,12 +1,12 @@
 """What trained weights give on pictures: rate against quality beside what people use, and how parts decode.
 
     python -m benchmarks.weights --data ../shared/data --deep-features ../shared/weights/squeezenet_imagenet.h5 \
-        [--frames 3] [--conditional] [--missing] [--json figures.json]
+        [--frames 3] [--weights DIR] [--missing] [--json figures.json]
 
 Pictures are Kodak's, frames of clips that no training saw, and frames of second halves of the clips whose first halves
-it did. *ours still* are the shipped weights with one step of diffusion, *ours conditional* (`--conditional`) those of
-the folder in DISCOVER_STREAM_CONDITIONAL, decoded by their VAE, both on the whole picture at all qualities. Peers are
-those of `discover eval images --grid quick`. Rates are means of bits per pixel, every byte counted; so are qualities.
+it did. *ours still* are the shipped weights with one step of diffusion, on the whole picture at all qualities; with
+`--weights`, so are those of another folder (what has to be in it: `Renderer.load`). Peers are those of `discover eval
+images --grid quick`. Rates are means of bits per pixel, every byte counted; so are qualities.
 The second table says how many of a peer's bits ours needs at equal deep-feature distance: below 1 is fewer; the best
 setting of the peer counts at every point.
 
@@ -28,14 +28,15 @@ import cv2
 import numpy as np
 import torch
 
+from discover_stream.codec.atoms import CellMask
+from discover_stream.codec.background import cells_of
 from discover_stream.codec.sprites import cell_samples
 from discover_stream.evaluation.datasets import TRAINED_CLIPS, UNSEEN_CLIPS, later_half
 from discover_stream.evaluation.deep_features import DeepFeatures
-from discover_stream.evaluation.ours_conditional import box_cells
 from discover_stream.evaluation.pictures import ms_ssim, psnr
 from discover_stream.evaluation.registry import ORIGINAL, build_system, grid, image_grid, is_ours
 from discover_stream.evaluation.summary import rate_at
-from discover_stream.evaluation.systems import Clip, SystemSpec
+from discover_stream.evaluation.systems import Clip, Setting, SystemSpec
 from discover_stream.evaluation.truth import read_picture
 from discover_stream.types import Box, Image, Region
 from discover_stream.video.source import open_source
@@ -93,11 +94,16 @@ def sources(data: Path, frames: int) -> dict[str, list[Image]]:
     return found
 
 
-def systems(conditional: bool) -> Iterator[SystemSpec]:
+def ours(weights: Path | None, settings: Mapping[str, tuple[Setting, ...]]) -> Iterator[SystemSpec]:
+    """Still mode with the shipped weights, and with those of a folder where one is named."""
+    yield from grid("ours-still", settings)
+    if weights is not None:
+        yield from grid("ours-still", {**settings, "weights": (str(weights),)})
+
+
+def systems(weights: Path | None) -> Iterator[SystemSpec]:
     """What is measured on whole pictures."""
-    yield from grid("ours-still", {"quality": QUALITIES, "sends": ("picture",)})
-    if conditional:
-        yield from grid("ours-conditional", {"quality": QUALITIES})
+    yield from ours(weights, {"quality": QUALITIES, "sends": ("picture",)})
     left_out = ("ours-still", "svt-av1-intra")
     yield from (one for one in image_grid("quick") if one != ORIGINAL and one.name not in left_out)
 
@@ -152,13 +158,18 @@ def ratio(ours: Point, peer: Sequence[Point]) -> str:
 def boxes(random: np.random.Generator, width: int, height: int, sent: float) -> tuple[Region, ...]:
     """Boxes that touch about a share of the cells."""
     found: list[Region] = []
-    while not found or box_cells(tuple(found), width, height).mean() < sent - 0.02:
+    while not found or box_cells(found, width, height).mean() < sent - 0.02:
         sides = random.uniform(0.08, 0.35, 2) * (width, height)
         if found and sent < 0.2:
             sides *= 0.4
         x, y = random.uniform(0, width - sides[0]), random.uniform(0, height - sides[1])
         found.append(Region(0, 1.0, Box(x, y, x + sides[0], y + sides[1]), track=len(found) + 1))
     return tuple(found)
+
+
+def box_cells(regions: Sequence[Region], width: int, height: int) -> CellMask:
+    """The cells (rows, columns) of a picture that boxes touch: what still mode sends of it."""
+    return cells_of([region.box for region in regions], width, height)
 
 
 def parts(pictures: Sequence[Image], spec: SystemSpec, missing: float, features: DeepFeatures) -> Part:
@@ -182,11 +193,9 @@ def parts(pictures: Sequence[Image], spec: SystemSpec, missing: float, features:
     return Part(spec.text(), missing, float(np.mean(rates)), *np.mean(values, axis=0).tolist())
 
 
-def show_parts(pictures: Sequence[Image], conditional: bool, features: DeepFeatures) -> list[Part]:
+def show_parts(pictures: Sequence[Image], weights: Path | None, features: DeepFeatures) -> list[Part]:
     """Measure and print the table of parts."""
-    specs = [SystemSpec.of("ours-still", quality=MISSING_QUALITY, sends="task", generate=each) for each in (1, 0)]
-    if conditional:
-        specs.append(SystemSpec.of("ours-conditional", quality=MISSING_QUALITY, sends="task"))
+    specs = tuple(ours(weights, {"quality": (MISSING_QUALITY,), "sends": ("task",), "generate": (1, 0)}))
     print("\n| system | missing | bpp of sent | PSNR inside | outside | distance inside | whole |")
     print("|---|---|---|---|---|---|---|")
     found = []
@@ -208,7 +217,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--deep-features", type=Path, required=True)
     parser.add_argument("--frames", type=int, default=3, help="of each clip")
-    parser.add_argument("--conditional", action="store_true")
+    parser.add_argument("--weights", type=Path, help="a folder with others than those that ship, measured beside them")
     parser.add_argument("--missing", action="store_true", help="the table of parts, too")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
@@ -218,7 +227,7 @@ def main() -> None:
     found = sources(given.data, given.frames)
     points = []
     for source, pictures in found.items():
-        for spec in systems(given.conditional):
+        for spec in systems(given.weights):
             points.append(measured(source, pictures, spec, features))
             print(f"  done: {source}, {spec.text()}", file=sys.stderr, flush=True)
     show_points(points)
@@ -226,7 +235,7 @@ def main() -> None:
     cut: list[Part] = []
     if given.missing:
         everything = [picture for pictures in found.values() for picture in pictures[:: max(1, len(pictures) // 4)]]
-        cut = show_parts(everything, given.conditional, features)
+        cut = show_parts(everything, given.weights, features)
     if given.json:
         written: Mapping[str, object] = {"points": [asdict(p) for p in points], "parts": [asdict(p) for p in cut]}
         given.json.write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")

@@ -24,7 +24,7 @@ from discover_stream.config_decoding import DecodingConfig
 from discover_stream.config_edge import EdgeConfig
 from discover_stream.config_gateway import GatewayConfig, Zone
 from discover_stream.config_log import KafkaConfig, LogConfig, RetentionConfig, SaslConfig, Section, TlsConfig
-from discover_stream.types import Delivery, InputError, Mode, TaskOptions
+from discover_stream.types import Atoms, Delivery, InputError, Mode, TaskOptions
 
 __all__ = [
     "CameraConfig",
@@ -208,10 +208,10 @@ class Config(Section):
         title="How cameras are coded: still (every frame for itself), stream (composed in time, for fixed cameras), or "
         "auto: stream, and still where no plate serves",
     )
-    atoms: Literal["auto", "av1"] = Field(
-        default="auto",
-        title="How objects are coded in stream mode: av1, or auto: by the learned codec where its weights "
-        "(conditional.safetensors) are at hand and it needs fewer bits",
+    atoms: Atoms = Field(
+        default="av1",
+        title="How objects are coded in stream mode: av1, or auto: by the learned codec where it needs fewer bits; "
+        "that takes more time, of subscribers too",
     )
     critic: bool = Field(
         default=False,

@@ -1,8 +1,8 @@
-"""The learned codec of stream mode with its networks: the conditional codec and the VAE of its latents, by packet hash.
+"""The learned codec of stream mode with its networks: a codec and the VAE of its latents, by packet hash.
 
-It is at hand where a weights folder holds `conditional.safetensors` beside the VAE; encoders then use it where it is
-smaller than AV1, and decoders where a packet has an atom of it. The shipped folder is the one that is looked into;
-`DISCOVER_STREAM_CONDITIONAL` in the environment names another.
+Encoders use the shipped one, or that of the folder which `DISCOVER_STREAM_CODEC` in the environment names
+(`codec.safetensors` and `vae.safetensors`), where they are asked to; decoders find the codec that a packet names in
+either.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
     from discover_stream.codec.latent_atoms import Autoencoder, LatentCodec
 
-CONDITIONAL_FILE, VAE_FILE = "conditional.safetensors", "vae.safetensors"
-OLDER_FILES = "conditional*.safetensors"
-"""Decoders also look into these, for packets that were made with other weights."""
-FOLDER_VARIABLE = "DISCOVER_STREAM_CONDITIONAL"
+CODEC_FILE, VAE_FILE = "codec.safetensors", "vae.safetensors"
+ALL_FILES = "codec*.safetensors"
+"""Decoders look into all of these, for packets that were made with other weights."""
+FOLDER_VARIABLE = "DISCOVER_STREAM_CODEC"
 
 
-def conditional_folder() -> Path:
-    """Where the weights of the learned codec of stream mode are looked for."""
-    named = os.environ.get(FOLDER_VARIABLE)
-    return Path(named) if named else Path(str(resources.files("discover_stream") / "weights" / "nano"))
+def codec_folders() -> tuple[Path, ...]:
+    """Where codecs are looked for: the folder that is named, if one is, then that of the shipped weights."""
+    named, shipped = os.environ.get(FOLDER_VARIABLE), Path(str(resources.files("discover_stream") / "weights" / "nano"))
+    return (Path(named), shipped) if named else (shipped,)
 
 
 def load_learned(file: Path) -> LatentCodec:
@@ -40,12 +40,12 @@ def load_learned(file: Path) -> LatentCodec:
         InputError: a file is missing, damaged, or of another structure, or the two do not belong together.
     """
     # Most streams have no such atoms, and who reads these loads no networks.
-    from discover_stream.codec.conditional_model import load_conditional
     from discover_stream.codec.latent_atoms import LatentCodec
+    from discover_stream.codec.model import load_codec
     from discover_stream.generation.render import load_vae
     from discover_stream.generation.vae import latent_space
 
-    model, vae = load_conditional(file), load_vae(file.with_name(VAE_FILE))
+    model, vae = load_codec(file), load_vae(file.with_name(VAE_FILE))
     space = latent_space(vae)
     if model.latent_space != space:
         raise InputError(
@@ -68,42 +68,34 @@ def _learned(file: Path, modified_ns: int) -> LatentCodec:
     return load_learned(file)
 
 
-def learned_codec() -> LatentCodec | None:
-    """The learned codec that is at hand, loaded once a process; None where there are no weights of one.
+def learned_codec() -> LatentCodec:
+    """The codec that encoders use, loaded once a process.
 
-    Raises InputError for weights that are not usable.
+    Raises:
+        InputError: the named folder holds none, or weights that are not usable.
     """
-    folder = conditional_folder()
-    file = folder / CONDITIONAL_FILE
+    folder = codec_folders()[0]
+    file = folder / CODEC_FILE
     try:
         modified_ns = file.stat().st_mtime_ns
     except FileNotFoundError:
-        if FOLDER_VARIABLE in os.environ:
-            raise InputError(
-                f"{folder}: there is no {CONDITIONAL_FILE} in it; point {FOLDER_VARIABLE} elsewhere or unset it"
-            ) from None
-        return None
+        raise InputError(
+            f"{folder}: there is no {CODEC_FILE} in it; point {FOLDER_VARIABLE} elsewhere or unset it"
+        ) from None
     return _learned(file, modified_ns)
-
-
-def needed_codec() -> LatentCodec:
-    """The learned codec that is at hand. Raises InputError where there is none."""
-    codec = learned_codec()
-    if codec is None:
-        raise InputError(f"no weights of the learned codec are at hand; name a folder in {FOLDER_VARIABLE}")
-    return codec
 
 
 def learned_painter(model: bytes) -> LatentCodec:
     """The codec that a packet names (`painter.Painters`). Raises BitstreamError where it is not at hand."""
-    folder = conditional_folder()
+    folders = codec_folders()
     try:
-        for file in sorted(folder.glob(OLDER_FILES)):
+        for file in [file for folder in folders for file in sorted(folder.glob(ALL_FILES))]:
             if sha256(file.read_bytes()).digest()[: len(model)] == model:
                 return _learned(file, file.stat().st_mtime_ns)
     except InputError as error:
         raise BitstreamError(str(error)) from None
+    searched = " or ".join(map(str, folders))
     raise BitstreamError(
-        f"it has atoms of the learned codec with model {model.hex()}, which is not in {folder}; put that model's"
-        f" {CONDITIONAL_FILE} and {VAE_FILE} into a folder and name it in {FOLDER_VARIABLE}"
+        f"it has atoms of the learned codec with model {model.hex()}, which is not in {searched}; put that model's"
+        f" {CODEC_FILE} and {VAE_FILE} into a folder and name it in {FOLDER_VARIABLE}"
     )

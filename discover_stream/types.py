@@ -34,6 +34,9 @@ Delivery = Literal["pixels", "objects", "regions"]
 Mode = Literal["auto", "still", "stream"]
 """How a camera is coded: each frame for itself (`still`), composed in time (`stream`), or whichever serves (`auto`)."""
 
+Atoms = Literal["av1", "auto"]
+"""How objects are coded in stream mode: by AV1, or by the learned codec where it needs fewer bits (`auto`)."""
+
 
 class Provenance(IntEnum):
     """Where the content of a decoded cell comes from."""

@@ -13,7 +13,7 @@ from discover_stream.app.progress import frame_bar
 from discover_stream.codec.any_packet import AnyPacket
 from discover_stream.codec.container import DsvWriter, StreamInfo, StreamTask
 from discover_stream.codec.mode_policy import CoderSettings, ModeStatus
-from discover_stream.types import DiscoverError, Frame, InputError, Mode, Task
+from discover_stream.types import Atoms, DiscoverError, Frame, InputError, Mode, Task
 from discover_stream.video.stills import are_pictures
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ class EncodeOrder:
     camera: str | None = None
     mode: Mode = "auto"
     bitrate: float | None = None
+    atoms: Atoms = "av1"
 
 
 class FrameEncoder:
@@ -176,5 +177,6 @@ def _load_encoder(order: EncodeOrder) -> FrameEncoder:
     bitrate = None if order.bitrate is None else 1000 * order.bitrate
     grounder = NanoGrounder.load()
     settings = CoderSettings(mode, order.quality, bitrate)
-    encoder = CameraEncoder(load_codec(), settings, learned=learned_codec(), order=TrackOrder)
+    learned = learned_codec() if order.atoms == "auto" else None
+    encoder = CameraEncoder(load_codec(), settings, learned=learned, order=TrackOrder)
     return FrameEncoder(grounder, encoder, Tracker(), order.tasks)

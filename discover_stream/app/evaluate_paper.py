@@ -30,7 +30,7 @@ from discover_stream.evaluation.experiments.measuring import (
     PerceptionMeasurer,
     SegmentationMeasurer,
 )
-from discover_stream.evaluation.experiments.modes import WEIGHTS, Models, build_mode, is_mode
+from discover_stream.evaluation.experiments.modes import Models, build_mode, is_mode
 from discover_stream.evaluation.experiments.networks import load_classifier, load_segmenter
 from discover_stream.evaluation.experiments.parts import Finder, Plan, gather, parts_of, run_part
 from discover_stream.evaluation.experiments.perception import Perception
@@ -43,7 +43,7 @@ from discover_stream.evaluation.experiments.tables import (
 )
 from discover_stream.evaluation.onnx_detectors import short_hash
 from discover_stream.evaluation.registry import ORIGINAL
-from discover_stream.evaluation.store import CaseStore, code_digest, folder_digest, key_of
+from discover_stream.evaluation.store import WEIGHTS, CaseStore, code_digest, folder_digest, key_of
 from discover_stream.evaluation.systems import SystemSpec
 from discover_stream.generation.hardware import on_hardware
 from discover_stream.semantics.grounder_choice import load_grounder

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from discover_stream.app.outputs import counted
-from discover_stream.types import Mode, Profile
+from discover_stream.types import Atoms, Mode, Profile
 
 _Stream = Annotated[Path, typer.Argument(metavar="S.dsv", help="A stream that `encode` or `extract` wrote.")]
 _Names = Annotated[
@@ -17,7 +17,7 @@ _Names = Annotated[
 ]
 
 
-def encode(
+def encode(  # noqa: PLR0913 (options of a command)
     source: Annotated[
         str, typer.Argument(help="A video, a picture, a folder of pictures, sim://road?seconds=5, rtsp:// or http://.")
     ],
@@ -36,6 +36,10 @@ def encode(
         float | None,
         typer.Option(min=0.1, max=1e6, metavar="KBITS", help="Stream mode: kbit/s that all packets keep to, about."),
     ] = None,
+    atoms: Annotated[
+        Atoms,
+        typer.Option(help="Stream mode: objects by AV1, or auto: by the learned codec where that is smaller."),
+    ] = "av1",
     fps: Annotated[float | None, typer.Option(help="Keep at most so many frames a second.")] = None,
     camera: Annotated[str | None, typer.Option(help="Name of the camera (default: that of the source).")] = None,
 ) -> None:
@@ -45,7 +49,7 @@ def encode(
 
     names = list(dict.fromkeys(task)) if task else list(STREET_TASKS)
     tasks = tuple(load_task(name) for name in names)
-    order = EncodeOrder(source, output, tasks, quality, fps, camera, mode, bitrate)
+    order = EncodeOrder(source, output, tasks, quality, fps, camera, mode, bitrate, atoms)
     result = encode_stream(order)
     typer.echo(f"{output}: {counted(result.frames, 'frame')}, {counted(len(names), 'task')}, {result.bytes:,} bytes")
     if result.note:

@@ -26,8 +26,8 @@ def train(
         str,
         typer.Argument(
             metavar="STAGE",
-            help="vae, prior, codec (stage I), task (stage II), control, distill, grounder, ablation, and what made "
-            "the shipped weights: plain-codec, denoiser.",
+            help="vae, prior, codec (stage I), task (stage II), control, distill, denoiser (the decoder "
+            "that ships), grounder, ablation.",
         ),
     ],
     *,

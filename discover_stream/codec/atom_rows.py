@@ -23,9 +23,8 @@ class AtomRows:
     """Where the cells of some atoms are: atom after atom, each in row order, only cells of its mask.
 
     Attributes:
-        masks: of the atoms, (h, w) each, h and w multiples of 4.
+        masks: of the atoms, (h, w) each.
         around: (4, cells) rows of the neighbours of each cell; the number of cells where there is none.
-        places: (cells,) position of z and cell within its 4x4 cells, as position * 16 + cell; z after z.
         anchors: (cells,) which are anchors: row + column of the grid that the checkerboard belongs to is even.
     """
 
@@ -35,9 +34,8 @@ class AtomRows:
         self._counts = [int(np.count_nonzero(mask)) for mask in masks]
         total = sum(self._counts)
         self.around = np.empty((4, total), dtype=np.intp)
-        self.places = np.empty(total, dtype=np.intp)
         self.anchors = np.empty(total, dtype=np.bool_)
-        start = positions = 0
+        start = 0
         for mask, (top, left), count in zip(masks, corners, self._counts, strict=True):
             own = slice(start, start + count)
             height, width = mask.shape
@@ -47,18 +45,14 @@ class AtomRows:
             numbers[middle] = np.arange(start, start + count)
             for side, step in enumerate((-width - 2, width + 2, -1, 1)):
                 self.around[side, own] = numbers[middle + step]
-            across = width // Z_TO_Y
-            position = positions + (rows // Z_TO_Y) * across + columns // Z_TO_Y
-            self.places[own] = position * Z_TO_Y**2 + (rows % Z_TO_Y) * Z_TO_Y + columns % Z_TO_Y
             self.anchors[own] = (rows + columns + top + left) % 2 == 0
             start += count
-            positions += (height // Z_TO_Y) * across
         self._of_pass = (np.flatnonzero(self.anchors), np.flatnonzero(~self.anchors))
         ends = np.cumsum([0, *self._counts])
         self._splits: list[list[int]] = [np.diff(np.searchsorted(part, ends)).tolist() for part in self._of_pass]
 
     def __len__(self) -> int:
-        return len(self.places)
+        return len(self.anchors)
 
     def of_pass(self, second: bool) -> Rows:
         """Rows of the cells of a pass, ascending: anchors, or the others."""
@@ -103,3 +97,16 @@ class AtomRows:
             result.append(grid)
             start += count
         return result
+
+
+def places_in(mask: CellMask, first: int = 0) -> Rows:
+    """(cells of the mask,) position of z and cell within its 4x4 cells, as position * 16 + cell, in row order.
+
+    Args:
+        mask: (h, w), which z covers: its positions are -(-w // 4) a row.
+        first: number of the first position.
+    """
+    rows, columns = np.nonzero(mask)
+    position = first + (rows // Z_TO_Y) * -(-mask.shape[1] // Z_TO_Y) + columns // Z_TO_Y
+    places: Rows = position * Z_TO_Y**2 + (rows % Z_TO_Y) * Z_TO_Y + columns % Z_TO_Y
+    return places

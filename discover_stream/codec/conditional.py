@@ -21,10 +21,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from discover_stream.codec.atom_rows import AtomRows
+from discover_stream.codec.atom_rows import AtomRows, places_in
 from discover_stream.codec.atoms import CellMask
-from discover_stream.codec.conditional_model import ConditionalModel
 from discover_stream.codec.entropy import LIMIT, SymbolReader, SymbolWriter, plane_tables
+from discover_stream.codec.exact_scales import Grid
+from discover_stream.codec.model import CodecModel
 from discover_stream.codec.network import Z_TO_Y, checkerboard
 from discover_stream.codec.scales import MAGNITUDE_LIMIT
 
@@ -36,7 +37,8 @@ class AtomShape:
     """What both sides know of an atom before its strings.
 
     Attributes:
-        mask: (h, w) of the atom's own grid, true for its cells; h and w are multiples of 4, so that z covers them.
+        mask: (h, w) of the atom's own grid, true for its cells. Where z is the atom's own, h and w are multiples of 4,
+            so that it covers them.
         quality: 1..8.
         kind: part of a still frame, key or refresh (`scales.KINDS`).
         top: row of the atom's first cell in the grid that the checkerboard belongs to; 0 with a grid of its own.
@@ -52,10 +54,10 @@ class AtomShape:
 
 @dataclass(frozen=True)
 class Known:
-    """What both sides know of an atom's place: nothing of it is sent with the atom.
+    """What both sides know of an atom's place before its symbols of y.
 
     Attributes:
-        z: (N, h/4, w/4) symbols of z: the atom's own, or cut from the coarse atom; zeros where there is neither.
+        z: (N, h/4, w/4) symbols of z: the atom's own; zeros where it has none.
         reference: (1, L + 1, 2h, 2w) flagged latent of the reference, see `Transforms.with_flag`.
     """
 
@@ -71,35 +73,33 @@ class _Pass:
     cells: CellMask
 
 
-def z_shape(model: ConditionalModel, mask: CellMask) -> tuple[int, int, int]:
+def z_shape(model: CodecModel, mask: CellMask) -> tuple[int, int, int]:
     """Shape of the symbols of z of an atom with a mask (h, w)."""
     return model.network.config.z_channels, mask.shape[0] // Z_TO_Y, mask.shape[1] // Z_TO_Y
 
 
-def encode_z(model: ConditionalModel, symbols: Integers) -> bytes:
+def encode_z(model: CodecModel, symbols: Integers) -> bytes:
     """Symbols of z (N, hz, wz) as one coder string."""
     return encode_zs(model, [symbols])[0]
 
 
-def decode_z(model: ConditionalModel, string: bytes, shape: tuple[int, int, int]) -> Integers:
+def decode_z(model: CodecModel, string: bytes, shape: tuple[int, int, int]) -> Integers:
     """Symbols of z of the given shape; see `encode_z`. Raises BitstreamError."""
     return decode_zs(model, [string], [shape])[0]
 
 
-def encode_zs(model: ConditionalModel, symbols: Sequence[Integers]) -> list[bytes]:
+def encode_zs(model: CodecModel, symbols: Sequence[Integers]) -> list[bytes]:
     """Coder strings of the z of several atoms, see `encode_z`."""
     return model.z_coder.encode_all([part.ravel() for part in symbols], [plane_tables(part.shape) for part in symbols])
 
 
-def decode_zs(
-    model: ConditionalModel, strings: Sequence[bytes], shapes: Sequence[tuple[int, int, int]]
-) -> list[Integers]:
+def decode_zs(model: CodecModel, strings: Sequence[bytes], shapes: Sequence[tuple[int, int, int]]) -> list[Integers]:
     """Symbols of z of several atoms, see `decode_z`. Raises BitstreamError."""
     found = model.z_coder.decode_all(strings, [plane_tables(shape) for shape in shapes])
     return [part.reshape(shape) for part, shape in zip(found, shapes, strict=True)]
 
 
-def features_of(model: ConditionalModel, known: Known) -> tuple[Tensor, Tensor, Tensor]:
+def features_of(model: CodecModel, known: Known) -> tuple[Tensor, Tensor, Tensor]:
     """(psi and psi_r (1, hyper + reference, h, w), psi_r (1, reference, h, w), M(z^) (1, 64, h, w))."""
     z_hat = (torch.from_numpy(known.z).float() + model.medians)[None]
     psi, coarse = model.network.hyper_features(z_hat)
@@ -110,23 +110,23 @@ def features_of(model: ConditionalModel, known: Known) -> tuple[Tensor, Tensor, 
 Atom = tuple[Known, AtomShape]
 
 
-def encode_y(model: ConditionalModel, known: Known, shape: AtomShape, y: Tensor) -> tuple[bytes, Integers]:
+def encode_y(model: CodecModel, known: Known, shape: AtomShape, y: Tensor) -> tuple[bytes, Integers]:
     """The coder string of an atom's y, and its symbols; see `quantise` and `encode_symbols`."""
-    symbols = quantise(model, known, shape, y)
+    symbols = quantise(model, features_of(model, known)[0], shape, y)
     return encode_symbols(model, [(known, shape)], [symbols])[0], symbols
 
 
-def decode_y(model: ConditionalModel, known: Known, shape: AtomShape, string: bytes) -> Integers:
+def decode_y(model: CodecModel, known: Known, shape: AtomShape, string: bytes) -> Integers:
     """Symbols (M, h, w) of an atom, zero outside its mask; see `decode_symbols`. Raises BitstreamError."""
     return decode_symbols(model, [(known, shape)], [string])[0]
 
 
-def quantise(model: ConditionalModel, known: Known, shape: AtomShape, y: Tensor) -> Integers:
+def quantise(model: CodecModel, features: Tensor, shape: AtomShape, y: Tensor) -> Integers:
     """Symbols (M, h, w) of an atom, zero outside its mask.
 
     Args:
         model: the codec.
-        known: see `Known`.
+        features: (1, hyper + reference, h, w) that the means look at, see `features_of`.
         shape: see `AtomShape`.
         y: (1, M, h, w) of the atom's grid, not quantised, before its gain.
     """
@@ -140,23 +140,61 @@ def quantise(model: ConditionalModel, known: Known, shape: AtomShape, y: Tensor)
         symbols[:, step.channels] += chosen
         return chosen
 
-    walk(model, features_of(model, known)[0], shape, residual_of)
+    walk(model, features, shape, residual_of)
     return symbols[0].numpy().astype(np.int64)
 
 
-def encode_symbols(model: ConditionalModel, atoms: Sequence[Atom], symbols: Sequence[Integers]) -> list[bytes]:
-    """Coder strings of atoms of one frame or of many, all at once: each the same as it would be alone.
+def encode_symbols(model: CodecModel, atoms: Sequence[Atom], symbols: Sequence[Integers]) -> list[bytes]:
+    """Coder strings of atoms with a z of their own (or none), of one frame or of many, all at once.
 
     Args:
         model: the codec.
         atoms: what is known of each, and its shape; the reference is not looked at.
         symbols: (M, h, w) each, zero outside the mask, see `quantise`.
     """
+    return write_strings(model, [shape for _, shape in atoms], own_base(model, atoms), symbols)
+
+
+def decode_symbols(model: CodecModel, atoms: Sequence[Atom], strings: Sequence[bytes]) -> list[Integers]:
+    """Symbols (M, h, w) of atoms, zero outside their masks; see `encode_symbols`. Raises BitstreamError."""
+    return read_strings(model, [shape for _, shape in atoms], own_base(model, atoms), strings)
+
+
+def own_base(model: CodecModel, atoms: Sequence[Atom]) -> Grid:
+    """What the z of each atom says of its own cells: (cells of all atoms, M), see `ExactContextScales.base_rows`."""
     if not atoms:
+        return np.zeros((0, model.network.config.y_channels))
+    said, own = model.scales.base_rows([known.z for known, _ in atoms])
+    places, first = [], 0
+    for _, shape in atoms:
+        places.append(places_in(shape.mask, first))
+        first += shape.mask.size // Z_TO_Y**2
+    return base_at(said, own, np.concatenate(places))
+
+
+def base_at(said: Grid, own: npt.NDArray[np.intp], places: npt.NDArray[np.intp]) -> Grid:
+    """(cells, M) of cells at places (see `places_in`), from what `ExactContextScales.base_rows` gives."""
+    position, cell = np.divmod(places, Z_TO_Y**2)
+    base: Grid = said[own[position], cell]
+    return base
+
+
+def write_strings(
+    model: CodecModel, shapes: Sequence[AtomShape], base: Grid, symbols: Sequence[Integers]
+) -> list[bytes]:
+    """Coder strings of atoms, all at once: each the same as it would be alone.
+
+    Args:
+        model: the codec.
+        shapes: of the atoms.
+        base: (cells of all atoms, M) what z says of them, without the bias of quality and kind.
+        symbols: (M, h, w) each, zero outside the mask, see `quantise`.
+    """
+    if not shapes:
         return []
-    path = _EntropyPath(model, atoms)
+    path = _EntropyPath(model, shapes, base)
     values = path.rows.gather(symbols)
-    writer = SymbolWriter(model.y_coder, len(atoms))
+    writer = SymbolWriter(model.y_coder, len(shapes))
     for group, channels, second in path.passes():
         part = values[path.rows.of_pass(second), channels]
         tables = path.tables(group, channels, second)
@@ -166,15 +204,17 @@ def encode_symbols(model: ConditionalModel, atoms: Sequence[Atom], symbols: Sequ
     return writer.strings()
 
 
-def decode_symbols(model: ConditionalModel, atoms: Sequence[Atom], strings: Sequence[bytes]) -> list[Integers]:
-    """Symbols (M, h, w) of atoms, zero outside their masks; see `encode_symbols`. Integers only.
+def read_strings(
+    model: CodecModel, shapes: Sequence[AtomShape], base: Grid, strings: Sequence[bytes]
+) -> list[Integers]:
+    """Symbols (M, h, w) of atoms, zero outside their masks; see `write_strings`. Integers only.
 
     Raises:
         BitstreamError: one of the strings is not the coding of such symbols.
     """
-    if not atoms:
+    if not shapes:
         return []
-    path = _EntropyPath(model, atoms)
+    path = _EntropyPath(model, shapes, base)
     values = np.zeros((len(path.rows), model.network.config.y_channels), dtype=np.int64)
     reader = SymbolReader(model.y_coder, strings)
     for group, channels, second in path.passes():
@@ -191,15 +231,12 @@ def decode_symbols(model: ConditionalModel, atoms: Sequence[Atom], strings: Sequ
 class _EntropyPath:
     """Table numbers of the symbols of several atoms, pass by pass, from integers both sides know by then."""
 
-    def __init__(self, model: ConditionalModel, atoms: Sequence[Atom]) -> None:
-        shapes = [shape for _, shape in atoms]
+    def __init__(self, model: CodecModel, shapes: Sequence[AtomShape], base: Grid) -> None:
         self._scales = model.scales
         self._groups = model.network.config.groups
         self.rows = AtomRows([shape.mask for shape in shapes], [(shape.top, shape.left) for shape in shapes])
-        base, own = model.scales.base_rows([known.z for known, _ in atoms])
-        position, cell = np.divmod(self.rows.places, Z_TO_Y**2)
         biases = np.stack([model.scales.bias(shape.quality, shape.kind) for shape in shapes])
-        self._base = base[own[position], cell] + self.rows.spread(biases)
+        self._base = base + self.rows.spread(biases)
         # Sizes of symbols as the context sees them; the last row is that of a neighbour that does not exist.
         self._sizes = np.zeros((len(self.rows) + 1, self._base.shape[1]), dtype=np.uint8)
 
@@ -226,21 +263,25 @@ class _EntropyPath:
         self._sizes[self.rows.of_pass(second), channels] = np.minimum(np.abs(symbols), MAGNITUDE_LIMIT)
 
 
-def rebuild(model: ConditionalModel, known: Known, shape: AtomShape, symbols: Integers) -> Tensor:
+def rebuild(model: CodecModel, known: Known, shape: AtomShape, symbols: Integers) -> Tensor:
     """z_c^ (1, L, 2h, 2w) of an atom from its symbols (M, h, w)."""
     features, psi_r, coarse = features_of(model, known)
+    y_hat = rebuild_y(model, features, shape, symbols)
+    mask = torch.from_numpy(shape.mask).float()[None, None]
+    return model.network.synthesise(y_hat, mask, coarse, psi_r, known.reference)
+
+
+def rebuild_y(model: CodecModel, features: Tensor, shape: AtomShape, symbols: Integers) -> Tensor:
+    """y^ (1, M, h, w) of an atom from its symbols (M, h, w), zero outside its mask; arguments as for `quantise`."""
     numbers = torch.from_numpy(symbols).float()[None]
 
     def residual_of(step: _Pass, _mean: Tensor) -> Tensor:
         return numbers[:, step.channels] * torch.from_numpy(step.cells).float()
 
-    scaled = walk(model, features, shape, residual_of)
-    y_hat = scaled * model.network.ungain(torch.tensor([shape.quality]))
-    mask = torch.from_numpy(shape.mask).float()[None, None]
-    return model.network.synthesise(y_hat, mask, coarse, psi_r, known.reference)
+    return walk(model, features, shape, residual_of) * model.network.ungain(torch.tensor([shape.quality]))
 
 
-def passes_of(model: ConditionalModel, shape: AtomShape) -> Iterator[_Pass]:
+def passes_of(model: CodecModel, shape: AtomShape) -> Iterator[_Pass]:
     """The passes of an atom, in the order of its string: each group at the anchors, then at the others."""
     height, width = shape.mask.shape
     anchors = checkerboard(height, width, shape.top, shape.left)[0, 0].numpy() > 0
@@ -252,7 +293,7 @@ def passes_of(model: ConditionalModel, shape: AtomShape) -> Iterator[_Pass]:
 
 
 def walk(
-    model: ConditionalModel, features: Tensor, shape: AtomShape, residual_of: Callable[[_Pass, Tensor], Tensor]
+    model: CodecModel, features: Tensor, shape: AtomShape, residual_of: Callable[[_Pass, Tensor], Tensor]
 ) -> Tensor:
     """Rebuild y' (1, M, h, w) of an atom pass by pass, zero outside its mask.
 

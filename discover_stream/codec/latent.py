@@ -1,8 +1,12 @@
-"""Between latents and atoms: the one place that orders symbols, for encoder and decoder alike."""
+"""Still mode between latents and atoms: the one place that orders symbols, for encoder and decoder alike.
+
+A frame's z is its coarse atom, and every atom is read with the part of it that lies under the atom: the features
+for its means, and the integers for its tables. The atom itself is coded as in stream mode, see `conditional`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +14,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from discover_stream.codec.atom_rows import places_in
 from discover_stream.codec.atoms import CellMask
 from discover_stream.codec.bits import BitReader, BitWriter
-from discover_stream.codec.entropy import LIMIT, plane_tables
+from discover_stream.codec.conditional import AtomShape, base_at, quantise, read_strings, rebuild_y, write_strings
+from discover_stream.codec.entropy import plane_tables
+from discover_stream.codec.exact_scales import Grid
 from discover_stream.codec.mask import bounds_of, read_mask, write_mask
 from discover_stream.codec.model import CodecModel
-from discover_stream.codec.network import checkerboard
+from discover_stream.codec.scales import STILL
 from discover_stream.types import BitstreamError
 
 Integers = npt.NDArray[np.int64]
@@ -32,14 +39,18 @@ class CoarseState:
     """What the coarse atom gives every atom of its frame.
 
     Attributes:
+        quality: of the frame, 1..8.
         z_hat: (1, N, hz, wz) dequantised hyper-latent.
-        psi: (1, hyper, 4hz, 4wz) features for the means.
-        indices: (M, 4hz, 4wz) scale indices.
+        features: (1, hyper + reference, 4hz, 4wz) for the means; still mode has no reference, so that part is zero.
+        said: (k, 16, M) what k neighbourhoods of z say of their 4x4 cells, see `ExactContextScales.base_rows`.
+        own: (hz * wz,) which of them each position of z has.
     """
 
+    quality: int
     z_hat: Tensor
-    psi: Tensor
-    indices: npt.NDArray[np.uint8]
+    features: Tensor
+    said: Grid
+    own: npt.NDArray[np.intp]
 
 
 def z_grid(width: int, height: int) -> tuple[int, int]:
@@ -49,16 +60,15 @@ def z_grid(width: int, height: int) -> tuple[int, int]:
 
 def coarse_state(model: CodecModel, symbols: Integers, quality: int) -> CoarseState:
     """The state that follows from the symbols of z, (N, hz, wz)."""
-    return coarse_states(model, [symbols], [quality])[0]
+    z_hat = (torch.from_numpy(symbols).float() + model.medians)[None]
+    psi = model.network.h_s(z_hat)
+    said, own = model.scales.base_rows([symbols])
+    return CoarseState(quality, z_hat, torch.cat([psi, no_reference(model, psi)], dim=1), said, own)
 
 
-def coarse_states(model: CodecModel, symbols: Sequence[Integers], qualities: Sequence[int]) -> list[CoarseState]:
-    """`coarse_state` of frames of several cameras: the exact branch runs once for all of them."""
-    found = []
-    for part, indices in zip(symbols, model.scales.indices_all(symbols, qualities), strict=True):
-        z_hat = (torch.from_numpy(part).float() + model.medians)[None]
-        found.append(CoarseState(z_hat, model.network.h_s(z_hat), indices))
-    return found
+def no_reference(model: CodecModel, like: Tensor) -> Tensor:
+    """psi_r (1, reference, h, w) where there is no reference, for features (1, C, h, w)."""
+    return like.new_zeros(1, model.network.config.reference_channels, *like.shape[2:])
 
 
 def encode_coarse(model: CodecModel, symbols: Integers) -> bytes:
@@ -94,6 +104,14 @@ class AtomWindow:
     columns: slice
     mask: CellMask
 
+    def shape(self, quality: int) -> AtomShape:
+        """The atom as the codec sees it. The checkerboard belongs to the frame."""
+        return AtomShape(self.mask, quality, STILL, self.rows.start, self.columns.start)
+
+    def of(self, values: Tensor) -> Tensor:
+        """The window's part of (1, C, h, w) values of the frame."""
+        return values[:, :, self.rows, self.columns]
+
 
 def window_of(mask: CellMask) -> AtomWindow:
     """The window of an atom with the given mask over the frame's cells."""
@@ -103,57 +121,31 @@ def window_of(mask: CellMask) -> AtomWindow:
     return AtomWindow(rows, columns, mask[rows, columns])
 
 
-def walk_passes(
-    model: CodecModel,
-    window: AtomWindow,
-    psi: Tensor,
-    residual_of: Callable[[slice, Tensor, bool], Tensor],
-) -> Tensor:
-    """Rebuild y' of an atom group by group, anchors first (the order of `ContextModel`).
-
-    Args:
-        model: the codec.
-        window: the atom's window.
-        psi: (1, hyper, h, w) coarse features of the window.
-        residual_of: gives the rounded residuals (1, channels, h, w) of a channel slice in a pass
-            (False: the anchors', True: the others'); the encoder computes them from the means it is
-            handed, (1, channels, h, w), the decoder has them.
-
-    Returns:
-        (1, M, h, w) y' with zeros outside the atom.
-    """
-    height, width = window.mask.shape
-    mask = torch.from_numpy(window.mask).float().view(1, 1, height, width)
-    anchors = checkerboard(height, width, window.rows.start, window.columns.start)
-    known = torch.zeros(1, 0, height, width)
-    for group, size in enumerate(model.network.config.groups):
-        channels = slice(known.shape[1], known.shape[1] + size)
-        unknown = torch.zeros(1, size, height, width)
-        first = model.network.context.means(group, psi, torch.cat([known, unknown], 1), mask, second=False)
-        part = (first + residual_of(channels, first, False)) * anchors * mask
-        second = model.network.context.means(group, psi, torch.cat([known, part], 1), mask, second=True)
-        part = part + (second + residual_of(channels, second, True)) * (1 - anchors) * mask
-        known = torch.cat([known, part], 1)
-    return known
+def atoms_base(model: CodecModel, coarse: CoarseState, masks: Sequence[CellMask]) -> Grid:
+    """What z says of the cells of atoms with masks (rows, columns) of the frame: (cells of all atoms, M)."""
+    if not masks:
+        return np.zeros((0, model.network.config.y_channels))
+    return base_at(coarse.said, coarse.own, np.concatenate([places_in(mask) for mask in masks]))
 
 
-def encode_atom(model: CodecModel, coarse: CoarseState, scaled: Tensor, mask: CellMask) -> bytes:
+def encode_atom(model: CodecModel, coarse: CoarseState, y: Tensor, mask: CellMask) -> bytes:
     """The payload of one atom, see `encode_atoms`."""
-    return encode_atoms(model, coarse, scaled, [mask])[0]
+    return encode_atoms(model, coarse, y, [mask])[0]
 
 
-def encode_atoms(model: CodecModel, coarse: CoarseState, scaled: Tensor, masks: Sequence[CellMask]) -> list[bytes]:
-    """Payloads of a frame's atoms: each its mask, then one coder string of its symbols, channel by channel.
+def encode_atoms(model: CodecModel, coarse: CoarseState, y: Tensor, masks: Sequence[CellMask]) -> list[bytes]:
+    """Payloads of a frame's atoms: each its mask, then one coder string of its symbols.
 
     Args:
         model: the codec.
         coarse: the frame's coarse state.
-        scaled: (1, M, 4hz, 4wz) y' of the frame.
+        y: (1, M, 4hz, 4wz) of the frame, not quantised, before its gain.
         masks: (rows, columns) of the picture's cells, one for each atom.
     """
-    symbols = [quantise_atom(model, coarse, scaled, mask).ravel() for mask in masks]
-    strings = model.y_coder.encode_all(symbols, [atom_tables(coarse, mask).ravel() for mask in masks])
+    shapes = [window_of(mask).shape(coarse.quality) for mask in masks]
+    symbols = [quantise_atom(model, coarse, y, mask) for mask in masks]
     payloads = []
+    strings = write_strings(model, shapes, atoms_base(model, coarse, masks), symbols)
     for mask, string in zip(masks, strings, strict=True):
         writer = BitWriter()
         write_mask(writer, mask)
@@ -161,29 +153,10 @@ def encode_atoms(model: CodecModel, coarse: CoarseState, scaled: Tensor, masks: 
     return payloads
 
 
-def atom_tables(coarse: CoarseState, mask: CellMask) -> npt.NDArray[np.uint8]:
-    """Table numbers (M, cells of the atom) of the symbols of an atom with a mask (rows, columns)."""
-    rows, columns = np.nonzero(mask)
-    tables: npt.NDArray[np.uint8] = coarse.indices[:, rows, columns]
-    return tables
-
-
-def quantise_atom(model: CodecModel, coarse: CoarseState, scaled: Tensor, mask: CellMask) -> Integers:
-    """Symbols (M, cells of the atom); arguments as for `encode_atoms`."""
+def quantise_atom(model: CodecModel, coarse: CoarseState, y: Tensor, mask: CellMask) -> Integers:
+    """Symbols (M, h, w) of the atom's window, zero outside the atom; arguments as for `encode_atoms`."""
     window = window_of(mask)
-    target = scaled[:, :, window.rows, window.columns]
-    height, width = window.mask.shape
-    anchors = checkerboard(height, width, window.rows.start, window.columns.start).bool()
-    residuals = torch.zeros_like(target)
-
-    def residual_of(channels: slice, mean: Tensor, second: bool) -> Tensor:
-        residual = (target[:, channels] - mean).round().clamp(1 - LIMIT, LIMIT - 1)
-        residuals[:, channels] = torch.where(anchors != second, residual, residuals[:, channels])
-        return residual
-
-    walk_passes(model, window, coarse.psi[:, :, window.rows, window.columns], residual_of)
-    symbols: Integers = residuals[0].numpy()[:, window.mask].astype(np.int64)
-    return symbols
+    return quantise(model, window.of(coarse.features), window.shape(coarse.quality), window.of(y))
 
 
 def decode_atom_mask(payload: bytes, rows: int, columns: int) -> tuple[CellMask, bytes]:
@@ -194,30 +167,25 @@ def decode_atom_mask(payload: bytes, rows: int, columns: int) -> tuple[CellMask,
 
 
 def decode_atom_symbols(model: CodecModel, coarse: CoarseState, string: bytes, mask: CellMask) -> Integers:
-    """Symbols (M, cells of the atom) of one atom, see `decode_atoms_symbols`. Raises BitstreamError."""
+    """Symbols (M, h, w) of one atom's window, see `decode_atoms_symbols`. Raises BitstreamError."""
     return decode_atoms_symbols(model, coarse, [string], [mask])[0]
 
 
 def decode_atoms_symbols(
     model: CodecModel, coarse: CoarseState, strings: Sequence[bytes], masks: Sequence[CellMask]
 ) -> list[Integers]:
-    """Symbols (M, cells of the atom) of a frame's atoms.
+    """Symbols (M, h, w) of the windows of a frame's atoms, zero outside them.
 
     Raises:
         BitstreamError: the bytes of one are not such a string.
     """
-    tables = [atom_tables(coarse, mask) for mask in masks]
-    found = model.y_coder.decode_all(strings, [part.ravel() for part in tables])
-    return [symbols.reshape(part.shape) for symbols, part in zip(found, tables, strict=True)]
+    shapes = [window_of(mask).shape(coarse.quality) for mask in masks]
+    return read_strings(model, shapes, atoms_base(model, coarse, masks), strings)
 
 
 def rebuild_atom(
     model: CodecModel, coarse: CoarseState, symbols: Integers, mask: CellMask
 ) -> tuple[AtomWindow, Tensor]:
-    """The atom's window and its y' (1, M, h, w), zero outside its cells."""
+    """The atom's window and its y^ (1, M, h, w), zero outside its cells."""
     window = window_of(mask)
-    residuals = np.zeros((symbols.shape[0], *window.mask.shape), dtype=np.float32)
-    residuals[:, window.mask] = symbols
-    known = torch.from_numpy(residuals)[None]
-    psi = coarse.psi[:, :, window.rows, window.columns]
-    return window, walk_passes(model, window, psi, lambda channels, _mean, _second: known[:, channels])
+    return window, rebuild_y(model, window.of(coarse.features), window.shape(coarse.quality), symbols)

@@ -32,16 +32,14 @@ from discover_stream.codec.conditional import (
     rebuild,
     z_shape,
 )
-from discover_stream.codec.conditional_model import ConditionalModel
 from discover_stream.codec.entropy import LIMIT
+from discover_stream.codec.model import CodecModel
 from discover_stream.codec.network import Z_TO_Y
 from discover_stream.codec.painter import Painted, PaintJob, check_size
 from discover_stream.codec.records import Atom
+from discover_stream.codec.scales import KEY, REFRESH, STILL
 from discover_stream.codec.still import picture_tensor
 from discover_stream.types import BitstreamError, Image
-
-STILL, KEY, REFRESH = 0, 1, 2
-"""Kinds of atoms, as the scale tables know them (`scales.KINDS`)."""
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class LatentCodec:
         vae: the autoencoder of its latent space.
     """
 
-    def __init__(self, model: ConditionalModel, vae: Autoencoder) -> None:
+    def __init__(self, model: CodecModel, vae: Autoencoder) -> None:
         self._model, self._vae = model, vae
 
     @property
@@ -171,7 +169,7 @@ class Sketch:
         flagged: (1, L + 1, 2h, 2w), the reference.
     """
 
-    model: ConditionalModel
+    model: CodecModel
     job: PaintJob
     y: Tensor
     z: Integers

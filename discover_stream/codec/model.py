@@ -1,4 +1,4 @@
-"""A codec ready to use: networks, exact branch, tables, and the hash that packets name."""
+"""A codec ready to use: networks, exact scales, tables, and the hash that packets name."""
 
 from __future__ import annotations
 
@@ -17,12 +17,16 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from discover_stream.codec.entropy import SymbolCoder, SymbolTables
-from discover_stream.codec.exact import SCALE_LEVELS, ExactScales
-from discover_stream.codec.network import CodecConfig, CodecNetwork
+from discover_stream.codec.exact import SCALE_LEVELS
+from discover_stream.codec.exact_scales import ExactContextScales, export_scales
+from discover_stream.codec.scales import ContextScales
+from discover_stream.codec.transforms import TransformConfig, Transforms
 from discover_stream.types import InputError
 
 HASH_BYTES = 3
 MODEL_FILE = "codec.safetensors"
+STRUCTURE = "conditional-1"
+"""What a weights file calls this structure."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +40,11 @@ class CodecModel:
         z_coder: coder of the symbols of z, one table per channel.
         medians: (N, 1, 1) float32, what symbol 0 of each channel of z stands for.
         digest: SHA-256 of the file; packets carry its first three bytes.
-        latent_space: names the VAE whose latents the synthesis outputs, see `generation.vae.latent_space`.
+        latent_space: names the VAE whose latents it reads and writes, see `generation.vae.latent_space`.
     """
 
-    network: CodecNetwork = field(repr=False)
-    scales: ExactScales
+    network: Transforms = field(repr=False)
+    scales: ExactContextScales
     y_coder: SymbolCoder
     z_coder: SymbolCoder
     medians: Tensor
@@ -79,23 +83,24 @@ def tables_in(tensors: Mapping[str, Tensor], name: str, count: int) -> SymbolTab
 
 def write_codec(
     path: Path,
-    network: CodecNetwork,
-    branch: dict[str, Tensor],
-    y_tables: SymbolTables,
-    z_tables: SymbolTables,
+    network: Transforms,
+    scales: dict[str, Tensor],
+    tables: tuple[SymbolTables, SymbolTables],
     medians: Tensor,
     *,
     latent_space: str,
 ) -> None:
     """Write everything that defines the bitstream and its decoding into one safetensors file.
 
-    Float weights are stored in half precision: what is written is what both sides use.
+    `scales` is what `export_scales` gives, `tables` those of y and of z. Float weights are stored in half
+    precision: what is written is what both sides use.
     """
     tensors = {f"network.{k}": v.detach().half().contiguous() for k, v in network.state_dict().items()}
-    tensors |= {f"scales.{k}": v.contiguous() for k, v in branch.items()}
-    tensors |= table_tensors("y", y_tables) | table_tensors("z", z_tables)
+    tensors |= {f"scales.{k}": v.contiguous() for k, v in scales.items()}
+    tensors |= table_tensors("y", tables[0]) | table_tensors("z", tables[1])
     tensors["medians"] = medians.detach().float().contiguous()
-    save_file(tensors, path, metadata={"config": json.dumps(asdict(network.config)), "latent_space": latent_space})
+    metadata = {"structure": STRUCTURE, "config": json.dumps(asdict(network.config)), "latent_space": latent_space}
+    save_file(tensors, path, metadata=metadata)
 
 
 def load_codec(path: Path | None = None) -> CodecModel:
@@ -108,15 +113,14 @@ def load_codec(path: Path | None = None) -> CodecModel:
     try:
         digest = hashlib.sha256(file.read_bytes()).digest()
         with safe_open(file, framework="pt") as opened:
-            metadata = opened.metadata()
-            config, latent_space = json.loads(metadata["config"]), metadata.get("latent_space", "")
+            metadata = opened.metadata() or {}
             tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise InputError(f"{file}: no codec weights here; reinstall the package or name a file") from None
-    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
+    except (SafetensorError, OSError) as error:
         raise InputError(f"{file}: not readable as codec weights ({error}); fetch the file again") from None
     try:
-        return _assemble(config, tensors, digest, latent_space)
+        return _assemble(metadata, tensors, digest)
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(
@@ -124,20 +128,25 @@ def load_codec(path: Path | None = None) -> CodecModel:
         ) from None
 
 
-def _assemble(config: dict[str, Any], tensors: dict[str, Tensor], digest: bytes, latent_space: str) -> CodecModel:
+def _assemble(metadata: dict[str, str], tensors: dict[str, Tensor], digest: bytes) -> CodecModel:
+    if metadata.get("structure") != STRUCTURE:
+        raise ValueError(f"it is {metadata.get('structure', 'not named')!r}, not {STRUCTURE!r}")
+    config: dict[str, Any] = json.loads(metadata["config"])
     config["groups"] = tuple(config["groups"])
-    network = CodecNetwork(CodecConfig(**config))
+    network = Transforms(TransformConfig(**config))
     weights = {k.removeprefix("network."): v.float() for k, v in tensors.items() if k.startswith("network.")}
     network.load_state_dict(weights, strict=True)
     network.requires_grad_(False).eval()
-    branch = {k.removeprefix("scales."): v for k, v in tensors.items() if k.startswith("scales.")}
-
+    scales = {k.removeprefix("scales."): v for k, v in tensors.items() if k.startswith("scales.")}
+    wanted = export_scales(ContextScales(network.config))
+    if {k: v.shape for k, v in scales.items()} != {k: v.shape for k, v in wanted.items()}:
+        raise ValueError("its exact branch has other layers")
     return CodecModel(
         network=network.to(memory_format=torch.channels_last),
-        scales=ExactScales(branch),
+        scales=ExactContextScales(scales, network.config.groups),
         y_coder=SymbolCoder(tables_in(tensors, "y", SCALE_LEVELS)),
         z_coder=SymbolCoder(tables_in(tensors, "z", network.config.z_channels)),
         medians=tensors["medians"].view(network.config.z_channels, 1, 1),
         digest=digest,
-        latent_space=latent_space,
+        latent_space=metadata.get("latent_space", ""),
     )

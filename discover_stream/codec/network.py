@@ -1,24 +1,10 @@
-"""The codec's networks: slim ELIC-style transforms and the masked, grouped context of the means.
+"""Parts of the codec's networks: slim ELIC-style transforms, the masked and grouped context of the means, gains.
 
-Symbols follow the papers: x picture, y latent (1/16), z hyper-latent (1/64), z_c latent of the
-diffusion VAE (1/8), hats for quantised values, M(z) the coarse branch of DISCOVER.
-
-What the entropy coder needs (scale indices) is *not* here: see `exact`. These networks only give
-means, context and synthesis, which are added after entropy decoding, in fp32.
-
-::
-
-    x --g_a--> y --*gain--> y' ----------------(- mean, round)--> symbols --> atoms
-                            |                          ^
-                            +--h_a--> z --round--> symbols of z --> coarse atom
-    coarse:  z^ --h_s--> psi --context(psi, y^ so far)--+
-             z^ --M----> m
-    y^, mask, m --g_s--> z_c^
+`transforms` puts them together, and says which symbol is what.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -29,27 +15,6 @@ from torch import Tensor, nn
 Y_STRIDE = 16
 Z_STRIDE = 64
 Z_TO_Y = Z_STRIDE // Y_STRIDE
-
-
-@dataclass(frozen=True)
-class CodecConfig:
-    """Widths of a codec. The default is `nano`."""
-
-    stem_channels: int = 32
-    analysis_channels: int = 64
-    wide_channels: int = 96
-    y_channels: int = 96
-    z_channels: int = 48
-    groups: tuple[int, ...] = (32, 64)
-    hyper_channels: int = 128
-    synthesis_channels: int = 128
-    latent_channels: int = 16
-    qualities: int = 8
-
-    def __post_init__(self) -> None:
-        """Refuse widths that do not fit together."""
-        if sum(self.groups) != self.y_channels:
-            raise ValueError(f"groups {self.groups} must add up to y_channels={self.y_channels}")
 
 
 def checkerboard(height: int, width: int, top: int, left: int) -> Tensor:
@@ -172,51 +137,3 @@ class GainUnits(nn.Module):
     def ungain(self, quality: Tensor) -> Tensor:
         """(B,) qualities 1..8 -> (B, M, 1, 1) factors from y' to y."""
         return self.log_ungain[quality - 1].exp()[:, :, None, None]
-
-
-class CodecNetwork(GainUnits):
-    """All float networks of the codec."""
-
-    def __init__(self, config: CodecConfig) -> None:
-        super().__init__(config.qualities, config.y_channels)
-        self.config = config
-        stem, mid, wide = config.stem_channels, config.analysis_channels, config.wide_channels
-        n, m = config.z_channels, config.y_channels
-        self.g_a = analysis(stem, mid, wide, m)
-        self.h_a = hyper_analysis(m, n)
-        self.h_s = hyper_synthesis(n, config.hyper_channels)
-        self.coarse = coarse_branch(n)
-        self.context = ContextModel(config.groups, config.hyper_channels)
-        s = config.synthesis_channels
-        # ELIC's decoder without its last two layers: 1/16 to 1/8.
-        self.g_s = nn.Sequential(
-            conv(m + 1 + 64, s, kernel_size=3, stride=1),
-            ResidualBottleneckBlock(s, s),
-            ResidualBottleneckBlock(s, s),
-            ResidualBottleneckBlock(s, s),
-            deconv(s, wide, kernel_size=5, stride=2),
-            ResidualBottleneckBlock(wide, wide),
-            ResidualBottleneckBlock(wide, wide),
-            ResidualBottleneckBlock(wide, wide),
-            conv(wide, config.latent_channels, kernel_size=3, stride=1),
-        )
-
-    def analyse(self, picture: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
-        """y' and z of pictures (B, 3, H, W), RGB 0..1, sides divisible by 64; quality (B,) in 1..8."""
-        scaled = self.g_a(picture) * self.gain(quality)
-        return scaled, self.h_a(scaled)
-
-    def synthesise(self, scaled: Tensor, mask: Tensor, z_hat: Tensor, quality: Tensor) -> Tensor:
-        """z_c^ from decoded y'.
-
-        Args:
-            scaled: (B, M, h, w) y' with zeros where nothing was sent.
-            mask: (B, 1, h, w) 1 where a cell was sent (zero is a valid symbol).
-            z_hat: (B, N, h/4, w/4) hyper-latent.
-            quality: (B,) in 1..8.
-
-        Returns:
-            (B, latent channels, 2h, 2w).
-        """
-        y_hat = scaled * self.ungain(quality) * mask
-        return cast(Tensor, self.g_s(torch.cat([y_hat, mask, self.coarse(z_hat)], dim=1)))

@@ -31,8 +31,9 @@ MAGNITUDE_LIMIT = 15
 """Symbols enter the context by their size, clamped to 0..15; the sum of four neighbours is at most 60."""
 
 CONTEXT_HIDDEN = 64
-KINDS = 3
+STILL, KEY, REFRESH = 0, 1, 2
 """What an atom is: part of a still frame, a track's key, a refresh."""
+KINDS = 3
 
 
 def neighbours(values: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -21,10 +22,12 @@ from discover_stream.codec.latent import (
     decode_coarse,
     encode_atoms,
     encode_coarse,
+    no_reference,
     rebuild_atom,
     z_grid,
 )
 from discover_stream.codec.model import CodecModel
+from discover_stream.codec.network import Y_STRIDE
 from discover_stream.codec.packet import (
     KEY_BITS,
     MAX_ATOMS,
@@ -200,16 +203,23 @@ def encode_frame(
     )
     if packet.regions_only:
         return packet
-    level = torch.tensor([quality])
-    scaled, z = model.network.analyse(picture_tensor(frame.image), level)
-    symbols = (z[0] - model.medians).round().clamp(-LIMIT + 1, LIMIT - 1).numpy().astype(np.int64)
+    y, symbols = analyse_still(model, picture_tensor(frame.image))
     coarse = coarse_state(model, symbols, quality)
-    payloads = encode_atoms(model, coarse, scaled, [plan.mask for plan in plans])
+    payloads = encode_atoms(model, coarse, y, [plan.mask for plan in plans])
     atoms = [
         PacketAtom(tuple(order.index(task) for task in sorted(plan.tasks, key=lambda task: keys[task])), payload)
         for plan, payload in zip(plans, payloads, strict=True)
     ]
     return dataclasses.replace(packet, coarse=encode_coarse(model, symbols), atoms=tuple(atoms))
+
+
+def analyse_still(model: CodecModel, picture: Tensor) -> tuple[Tensor, npt.NDArray[np.int64]]:
+    """y (1, M, H/16, W/16) before its gain, and symbols of z (N, H/64, W/64), of a picture (1, 3, H, W) without
+    reference, see `picture_tensor`."""
+    grid = picture.new_zeros(1, 1, picture.shape[2] // Y_STRIDE, picture.shape[3] // Y_STRIDE)
+    y, z = model.network.analyse(picture, no_reference(model, grid))
+    symbols = (z[0] - model.medians).round().clamp(1 - LIMIT, LIMIT - 1).numpy().astype(np.int64)
+    return y, symbols
 
 
 @torch.inference_mode()
@@ -256,5 +266,11 @@ def _decode_latent(model: CodecModel, packet: Packet) -> LatentFrame:
             canvas[:, :, window.rows, window.columns] += values
     field = torch.zeros(1, 1, z_rows * 4, z_columns * 4)
     field[0, 0, :rows, :columns] = torch.from_numpy(sent).float()
-    latent = model.network.synthesise(canvas, field, coarse.z_hat, torch.tensor([packet.quality]))
-    return LatentFrame(latent, sent)
+    return LatentFrame(synthesise_still(model, canvas, field, coarse.z_hat), sent)
+
+
+def synthesise_still(model: CodecModel, y_hat: Tensor, field: Tensor, z_hat: Tensor) -> Tensor:
+    """z_c^ (1, L, 2h, 2w) of y^ (1, M, h, w), where it was sent (1, 1, h, w), and z^ (1, N, h/4, w/4); no reference."""
+    network = model.network
+    empty = y_hat.new_zeros(1, network.config.latent_channels + 1, 2 * y_hat.shape[2], 2 * y_hat.shape[3])
+    return network.synthesise(y_hat, field, network.coarse(z_hat), no_reference(model, y_hat), empty)

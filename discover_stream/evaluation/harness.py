@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TypeVar
 
 from discover_stream.evaluation.datasets import Item, ItemSpec
 from discover_stream.evaluation.measures import Judges, Originals, measure
 from discover_stream.evaluation.peers.versions import peer_versions
 from discover_stream.evaluation.registry import build_system, is_ours
-from discover_stream.evaluation.store import CaseStore, Record, code_digest, key_of
+from discover_stream.evaluation.store import WEIGHTS, CaseStore, Record, code_digest, folder_digest, key_of
 from discover_stream.evaluation.systems import Coded, Decoded, System, SystemSpec
 from discover_stream.types import Image
 
@@ -60,6 +61,7 @@ class Case:
     def key(self, judges: Judges) -> str:
         """Names the case's file; changes with everything that its figures depend on."""
         own = OUR_CODE if is_ours(self.system.name) else PEER_CODE
+        weights = self.system.values().get("weights")
         return key_of(
             {
                 "system": self.system.text(),
@@ -74,6 +76,7 @@ class Case:
                 ],
                 "libraries": library_versions() | ({} if is_ours(self.system.name) else peer_versions()),
             }
+            | ({"weights": folder_digest(Path(str(weights)), WEIGHTS)} if weights else {})
         )
 
 

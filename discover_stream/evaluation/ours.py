@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Literal
 
 from discover_stream.codec.packet import packet_bytes, parse_packet
@@ -23,9 +24,9 @@ TASK, KEY = "task", 1
 
 
 @cache
-def shipped_decoder() -> FrameDecoder:
-    """The shipped weights, loaded once."""
-    return FrameDecoder.load()
+def decoder_of(weights: str = "") -> FrameDecoder:
+    """The weights of a folder, loaded once; without one, those that ship."""
+    return FrameDecoder.load(Path(weights) if weights else None)
 
 
 @dataclass(frozen=True)
@@ -37,25 +38,28 @@ class OursStill:
         sends: what is sent.
         generate: whether what was not sent is generated.
         steps: of diffusion; 0 for the profile's own number.
-        decoder: gives the weights, when they are needed.
+        weights: folder of other weights than those that ship, see `FrameDecoder.load`; may be empty.
+        decoder: loads the weights, when they are needed.
     """
 
     quality: int
     sends: Sent = "task"
     generate: bool = True
     steps: int = 0
-    decoder: Callable[[], FrameDecoder] = shipped_decoder
+    weights: str = ""
+    decoder: Callable[[str], FrameDecoder] = decoder_of
 
     @property
     def name(self) -> str:
         """As in tables."""
-        return f"ours still, {self.sends}" + ("" if self.generate else ", not generated")
+        generated = "" if self.generate else ", not generated"
+        return f"ours still, {self.sends}{generated}" + (f", {self.weights}" if self.weights else "")
 
     def encode(self, clip: Clip) -> Coded:
         """Code every frame to one packet; see `System.encode`."""
         height, width = clip.frames[0].shape[:2]
         whole = (Region(0, 1.0, Box(0.0, 0.0, float(width), float(height))),)
-        model = self.decoder().model
+        model = self.decoder(self.weights).model
         chunks = []
         for index, (image, regions) in enumerate(zip(clip.frames, clip.regions, strict=True)):
             frame = Frame(clip.name, index, 0, image)
@@ -66,7 +70,7 @@ class OursStill:
 
     def decode(self, coded: Coded) -> Decoded:
         """Decode every packet; see `System.decode`."""
-        camera, decoder = str(coded.notes["camera"]), self.decoder()
+        camera, decoder = str(coded.notes["camera"]), self.decoder(self.weights)
         frames = [
             decoder.decode(parse_packet(chunk.data), camera=camera, steps=self.steps or None, generate=self.generate)
             for chunk in coded.chunks
@@ -79,4 +83,5 @@ class OursStill:
         generate = "" if self.generate else " --no-generate"
         steps = f" --steps {self.steps}" if self.steps else ""
         encode = f"discover encode IN {what} --quality {self.quality} -o S.dsv"
-        return f"{encode}; discover decode S.dsv{steps}{generate} -o OUT"
+        weights = f"(with the weights of {self.weights}) " if self.weights else ""
+        return f"{weights}{encode}; discover decode S.dsv{steps}{generate} -o OUT"

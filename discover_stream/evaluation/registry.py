@@ -89,27 +89,20 @@ def _ours(values: dict[str, Setting]) -> System:
         sends=cast(Sent, _one_of(values.pop("sends", "task"), get_args(Sent))),
         generate=bool(values.pop("generate", 1)),
         steps=int(values.pop("steps", 0)),
+        weights=str(values.pop("weights", "")),
     )
-
-
-def _ours_conditional(values: dict[str, Setting]) -> System:
-    from discover_stream.evaluation.ours import Sent
-    from discover_stream.evaluation.ours_conditional import OursConditional
-
-    sends = _one_of(values.pop("sends", "picture"), get_args(Sent))
-    return OursConditional(int(values.pop("quality")), cast(Sent, sends))
 
 
 def _ours_stream(values: dict[str, Setting]) -> System:
     from discover_stream.codec.stream_encoder import StreamSettings
     from discover_stream.evaluation.ours_stream import MODEL, OursStream
-    from discover_stream.painting import needed_codec
+    from discover_stream.painting import learned_codec
     from discover_stream.semantics.critic import GrounderCritic
 
     bitrate = float(values.pop("bitrate", 0))
     quality = int(values.pop("quality", 4))
     critic = GrounderCritic.load() if int(values.pop("critic", 0)) else None
-    learned = needed_codec() if int(values.pop("learned", 0)) else None
+    learned = learned_codec() if int(values.pop("learned", 0)) else None
     settings = StreamSettings(MODEL, quality=quality, bitrate=1000 * bitrate if bitrate else None)
     return OursStream(settings, critic, learned)
 
@@ -118,7 +111,6 @@ BUILDERS: Mapping[str, Callable[[dict[str, Setting]], System]] = {
     "original": lambda values: Raw(),
     "ours-still": _ours,
     "ours-stream": _ours_stream,
-    "ours-conditional": _ours_conditional,
     "jpeg": _still("jpeg"),
     "webp": _still("webp"),
     "avif": _still("avif"),

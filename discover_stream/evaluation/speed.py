@@ -17,7 +17,7 @@ from pathlib import Path
 
 import psutil
 
-from discover_stream.evaluation.ours import KEY, TASK, shipped_decoder
+from discover_stream.evaluation.ours import KEY, TASK, decoder_of
 from discover_stream.evaluation.peers.colour import even, to_rgb, to_yuv
 from discover_stream.evaluation.registry import build_system
 from discover_stream.evaluation.systems import Clip, SystemSpec
@@ -72,10 +72,17 @@ def our_stages(clip: Clip, quality: int, rounds: int) -> list[Stage]:
     import torch
 
     from discover_stream.codec.packet import packet_bytes, parse_packet
-    from discover_stream.codec.still import LatentFrame, decode_packet, encode_frame, picture_tensor
+    from discover_stream.codec.still import (
+        LatentFrame,
+        analyse_still,
+        decode_packet,
+        encode_frame,
+        picture_tensor,
+        synthesise_still,
+    )
     from discover_stream.evaluation.datasets import grounder_finder
 
-    decoder, find = shipped_decoder(), grounder_finder()
+    decoder, find = decoder_of(), grounder_finder()
     model, renderer = decoder.model, decoder.renderer
     middle = len(clip.frames) // 2
     image = clip.frames[middle]
@@ -86,7 +93,7 @@ def our_stages(clip: Clip, quality: int, rounds: int) -> list[Stage]:
 
     @torch.inference_mode()
     def analyse() -> None:
-        model.network.analyse(picture_tensor(image), torch.tensor([quality]))
+        analyse_still(model, picture_tensor(image))
 
     transform = timed(analyse, rounds)
     stages.append(Stage("ours", "encode: transforms", transform))
@@ -117,7 +124,7 @@ def our_stages(clip: Clip, quality: int, rounds: int) -> list[Stage]:
         grid = torch.zeros(1, model.network.config.y_channels, latent.latent.shape[2] // 2, latent.latent.shape[3] // 2)
         mask = torch.ones(1, 1, *grid.shape[2:])
         coarse = torch.zeros(1, model.network.config.z_channels, grid.shape[2] // 4, grid.shape[3] // 4)
-        synthesise = partial(model.network.synthesise, grid, mask, coarse, torch.tensor([quality]))
+        synthesise = partial(synthesise_still, model, grid, mask, coarse)
         with torch.inference_mode():
             synthesis = timed(synthesise, rounds)
         plain = timed(partial(render, False), rounds)

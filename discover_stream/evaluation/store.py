@@ -17,6 +17,9 @@ from PIL import Image as PillowImage
 
 from discover_stream.types import Image, InputError
 
+WEIGHTS = (".safetensors", ".bin", ".json")
+"""What weights lie in, and (of Stable Diffusion's folders) how networks, scheduler and tokenizer are to be used."""
+
 Record = dict[str, Any]
 """A finished case: what was run, on what, and its figures; only what JSON holds."""
 

@@ -19,7 +19,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from discover_stream.codec.conditional_model import ConditionalModel, load_conditional
+from discover_stream.codec.model import CodecModel, load_codec
 from discover_stream.evaluation.average_precision import score_detections
 from discover_stream.evaluation.boxes import Detection
 from discover_stream.evaluation.deep_features import DeepFeatures
@@ -147,7 +147,7 @@ class Measure:
     steps: int
 
     @torch.no_grad()
-    def of(self, variant: Variant, model: ConditionalModel, vae: Autoencoder, diffusion: Diffusion | None) -> Figures:
+    def of(self, variant: Variant, model: CodecModel, vae: Autoencoder, diffusion: Diffusion | None) -> Figures:
         """A variant's figures; networks are on the CPU."""
         found, bits, distances = [], 0.0, []
         own = None if self.features is not None else ObjectFeatures()
@@ -224,7 +224,7 @@ def run(job: Job) -> tuple[Path, ...]:
         if diffusion is not None:
             load_control(diffusion, part.out)
             diffusion.control.eval()
-        figures.append(measure.of(variant, load_conditional(part.out / CODEC_FILE), vae, diffusion))
+        figures.append(measure.of(variant, load_codec(part.out / CODEC_FILE), vae, diffusion))
         written = write_table(job.out, figures, budget)  # so that a run that is stopped has a table of what it did
     return written
 

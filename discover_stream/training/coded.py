@@ -11,11 +11,10 @@ from torch import Tensor
 from discover_stream.codec.atoms import CellMask
 from discover_stream.codec.bits import BitWriter
 from discover_stream.codec.conditional import AtomShape, Known, decode_y, encode_y, encode_z, rebuild
-from discover_stream.codec.conditional_model import ConditionalModel
 from discover_stream.codec.entropy import LIMIT
 from discover_stream.codec.mask import write_mask
-
-STILL, KEY = 0, 1
+from discover_stream.codec.model import CodecModel
+from discover_stream.codec.scales import KEY, STILL
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class CodedCells:
 
 @torch.no_grad()
 def code_cells(
-    model: ConditionalModel, picture: Tensor, mask: CellMask, quality: int, reference: Tensor | None = None
+    model: CodecModel, picture: Tensor, mask: CellMask, quality: int, reference: Tensor | None = None
 ) -> CodedCells:
     """Code cells of a picture as one atom, decode them from the bytes, and check that nothing changed on the way.
 

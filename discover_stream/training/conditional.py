@@ -1,4 +1,4 @@
-"""The conditional codec as it learns: atoms with and without a reference, float where the codec has integers.
+"""The codec as it learns: atoms with and without a reference, float where the codec has integers.
 
 Stages I and II (`training.joint`) train it. Pictures come with what a decoder knows before an atom arrives
 (`training.pairs`): nothing (still mode), the plate (a track's key), or an earlier look at the object pasted on the
@@ -9,6 +9,7 @@ edges all around and few positions of z.
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import torch
 from compressai.entropy_models import EntropyBottleneck
@@ -18,13 +19,26 @@ from discover_stream.codec.exact import SCALE_LARGEST, SCALE_LEVELS, SCALE_SMALL
 from discover_stream.codec.network import checkerboard
 from discover_stream.codec.scales import ContextScales
 from discover_stream.codec.transforms import TransformConfig, Transforms
-from discover_stream.training.codec import gaussian_bits, round_through
 from discover_stream.training.compute import Autocast, bf16_on_cpu
 from discover_stream.training.pairs import Examples
 
 START_Z, START_Y = 2.0, 2.5
 """Standard deviations of z, and of y' at the middle quality, when training begins: symbols that are all zero
 at the start teach the rest of the codec to do without them."""
+
+
+def gaussian_bits(residual: Tensor, scale: Tensor) -> Tensor:
+    """Bits of integers around `residual` under a zero-mean Gaussian of standard deviation `scale`."""
+    size = residual.abs()
+    upper = torch.special.ndtr((0.5 - size) / scale)
+    lower = torch.special.ndtr((-0.5 - size) / scale)
+    bits: Tensor = -(upper - lower).clamp_min(1e-9).log2()
+    return bits
+
+
+def round_through(value: Tensor) -> Tensor:
+    """Round, with the gradient of the identity."""
+    return value + (value.round() - value).detach()
 
 
 class TrainableConditional(nn.Module):
@@ -37,13 +51,23 @@ class TrainableConditional(nn.Module):
         self.scales = ContextScales(config)
         self.prior = EntropyBottleneck(config.z_channels)
 
-    def forward(self, batch: Examples, quality: Tensor, noisy: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self,
+        batch: Examples,
+        quality: Tensor,
+        noisy: bool = False,
+        own_z: Tensor | None = None,
+        *,
+        hold_z: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """One pass in training mode.
 
         Args:
             batch: pictures (B, 3, H, W), masks (B, 1, H/16, W/16), references (B, L, H/8, W/8) and kinds (B,).
             quality: (B,) in 1..8.
             noisy: add uniform noise to y' and z where the codec rounds.
+            own_z: (B,) 1 where z is sent, 0 where its symbols count as 0; None: it always is.
+            hold_z: what makes z learns nothing from this pass.
 
         Returns:
             z_c^ (B, L, H/8, W/8), bits of sent y (B,), bits of z (B,).
@@ -54,12 +78,16 @@ class TrainableConditional(nn.Module):
             psi_r = network.reference_features(flagged)
             y, z = network.analyse(batch.pictures, psi_r)
         y, z = y.float(), z.float()
+        if hold_z:
+            z = z.detach()
         scaled = y * network.gain(quality)
         _, likelihood = self.prior(z)
         z_bits = -likelihood.clamp_min(1e-9).log2().sum(dim=(1, 2, 3))
         medians = self.prior.quantiles[:, 0, 1].detach().view(1, -1, 1, 1)
         centred = z - medians
         symbols = centred + torch.empty_like(z).uniform_(-0.5, 0.5) if noisy else round_through(centred)
+        if own_z is not None:
+            symbols, z_bits = symbols * own_z.view(-1, 1, 1, 1), z_bits * own_z
         base = self.scales.base(symbols, quality, batch.kinds)
         with self._autocast():
             psi, coarse = network.hyper_features(symbols + medians)
@@ -116,3 +144,21 @@ class TrainableConditional(nn.Module):
         network.log_gain.copy_(steps + middle)
         network.log_ungain.copy_(-steps - middle)
         network.log_z_gain.add_((START_Z / z.std(dim=(0, 2, 3)).clamp_min(1e-6)).log())
+
+    @torch.no_grad()
+    def revive_z(self, batch: Examples) -> None:
+        """Begin z anew in a codec that has let it fall silent: what makes it, its gains, and its prior.
+
+        What reads z stays: it has seen zeros alone, and goes on from there.
+        """
+        network = self.network
+        for layer in network.h_a:
+            if isinstance(layer, nn.Conv2d):
+                layer.reset_parameters()
+        network.log_z_gain.zero_()
+        self.prior = EntropyBottleneck(network.config.z_channels)
+        flagged = network.with_flag(batch.references, batch.kinds > 0)
+        y, z = network.analyse(batch.pictures, network.reference_features(flagged))
+        cast(nn.Conv2d, network.h_a[0]).weight.mul_(1 / y.std().clamp_min(1e-6))
+        _, z = network.analyse(batch.pictures, network.reference_features(flagged))
+        network.log_z_gain.copy_((START_Z / z.std(dim=(0, 2, 3)).clamp_min(1e-6)).log())

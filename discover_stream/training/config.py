@@ -23,7 +23,6 @@ from discover_stream.training.config_stages import (
     DistillStage,
     GrounderStage,
     JointStage,
-    PlainCodecStage,
     PriorStage,
     VaeStage,
 )
@@ -42,7 +41,6 @@ class StagesConfig(Section):
     control: ControlStage | None = Field(default=None, title="The control module on a finished codec")
     distill: DistillStage | None = Field(default=None, title="One step that does what many do")
     grounder: GrounderStage | None = Field(default=None, title="The detector that grounds")
-    plain_codec: PlainCodecStage | None = Field(default=None, title="The codec without references, as it ships")
     denoiser: DenoiserStage | None = Field(default=None, title="The decoder without a prior, as it ships")
     ablation: AblationStage | None = Field(default=None, title="Each variant of stage II for an equal budget")
 

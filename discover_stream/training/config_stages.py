@@ -115,6 +115,14 @@ class JointStage(Texted):
     kinds: tuple[Share, Share, Share] = Field(
         default=(0.35, 0.35, 0.3), title="With references: shares of still parts, of keys on a plate, of refreshes"
     )
+    own_z_share: Share = Field(default=1.0, title="Share of keys and refreshes that have a z of their own")
+    z_hold: Share = Field(
+        default=0.0, title="Share of the budget in which what makes z stays, and what reads it learns"
+    )
+    z_ramp: tuple[Share, Share] | None = Field(
+        default=None, title="Shares of the budget between which the rate of z gets its whole weight; null: it has it"
+    )
+    fresh_z: bool = Field(default=False, title="Begin z anew in a codec to start from that has let it fall silent")
     picture_every: int = Field(default=2, ge=1, le=1000, title="Decode a picture in every so many steps")
     train_decoder: bool = Field(default=False, title="Let the VAE's decoder learn along (nano only)")
     tags: bool = Field(default=True, title="Show tags to the prior; false: always none")
@@ -124,8 +132,9 @@ class JointStage(Texted):
         largest = max(side for side, _ in self.sizes)
         if self.references and largest > PAIRS_SIDE:
             raise ValueError(f"crops with references have {PAIRS_SIDE} pixels a side at most; make 'sizes' smaller")
-        if self.rate_ramp is not None and self.rate_ramp[0] >= self.rate_ramp[1]:
-            raise ValueError("'rate_ramp' has to end after it starts, as [0.35, 0.6] does")
+        for ramp in (self.rate_ramp, self.z_ramp):
+            if ramp is not None and ramp[0] >= ramp[1]:
+                raise ValueError("'rate_ramp' and 'z_ramp' have to end after they start, as [0.35, 0.6] does")
         if not sum(self.kinds):
             raise ValueError("'kinds' are all zero; give at least one of still parts, keys and refreshes a share")
         if self.train_decoder and not (self.weights.picture or self.weights.features):
@@ -178,18 +187,13 @@ class GrounderStage(Stage):
     weight_decay: Weight = Field(default=0.02, title="Of AdamW")
 
 
-class PlainCodecStage(Stage):
-    """Stages I and II in one for the codec that ships."""
-
-    vae: Path = Field(title="Weights of the autoencoder")
-    examples: int = Field(default=2500, ge=1, le=10**7, title="Crops, their latents computed once")
-
-
 class DenoiserStage(Stage):
     """The decoder that ships."""
 
     vae: Path = Field(title="Weights of the autoencoder")
-    codec: Path = Field(title="codec-float.safetensors of the plain codec")
+    codec: Path = Field(title="codec-float.safetensors of the codec")
+    start: Path | None = Field(default=None, title="denoiser.safetensors that this one begins with; null: a fresh one")
+    train_decoder: bool = Field(default=True, title="Let the VAE's decoder learn along")
     examples: int = Field(default=1200, ge=1, le=10**7, title="Crops, coded once")
 
 

@@ -21,13 +21,13 @@ from torch.nn import functional
 from discover_stream.generation.diffusion import Diffusion, clean_of, condition_of, target_of
 from discover_stream.generation.vae import shape_of
 from discover_stream.training.autoencoders import Autoencoder, decode
-from discover_stream.training.codec import random_mask
 from discover_stream.training.compute import Autocast, bf16_on_cpu
 from discover_stream.training.conditional import TrainableConditional
 from discover_stream.training.config_stages import ControlStage, Finished
 from discover_stream.training.joint_stage import crops_of, frozen_models, load_control, new_codec, write_models
 from discover_stream.training.loop import write_half
 from discover_stream.training.losses import steered
+from discover_stream.training.masks import random_mask
 from discover_stream.training.pairs import CELLS, Examples, PairBank, load_scenes
 from discover_stream.training.prior import FULL_NOISE_SHARE, TAG_DROP, dropped, tags_of_crops, timesteps
 from discover_stream.training.sources import FreshSource

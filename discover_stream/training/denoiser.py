@@ -1,9 +1,9 @@
-"""The decoder that ships, on a finished plain codec. `discover train denoiser`; on a CPU.
+"""The decoder that ships, on a finished codec. `discover train denoiser`; on a CPU.
 
 Each example is a crop's z_c, what the codec leaves of it at a random quality with a random mask, and
 that mask. The denoiser learns x0 at random noise levels; four draws in ten are at pure noise, since
-one step from there is what the `machine` profile does. The VAE's decoder learns along, from denoised and
-from merely received latents in turn; its encoder stays, so the codec stays valid.
+one step from there is what the `machine` profile does. With `train_decoder`, the VAE's decoder learns along, from
+denoised and from merely received latents in turn; its encoder stays, so the codec stays valid.
 """
 
 from __future__ import annotations
@@ -13,22 +13,27 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderTiny, UNet2DModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from discover_stream.codec.network import CodecConfig
+from discover_stream.codec.scales import STILL
 from discover_stream.generation.denoiser import TRAIN_TIMESTEPS, build_denoiser, build_scheduler, predict_clean
 from discover_stream.generation.render import load_vae
-from discover_stream.generation.vae import decode_latent, shape_of
-from discover_stream.training.codec import CELLS, CROP, CropBank, TrainableCodec, random_mask
+from discover_stream.generation.vae import LATENT_CHANNELS, decode_latent, shape_of
 from discover_stream.training.compute import bf16_on_cpu
+from discover_stream.training.conditional import TrainableConditional
 from discover_stream.training.config_stages import DenoiserStage
+from discover_stream.training.crops import CropBank
 from discover_stream.training.data import CropSampler, load_pictures
 from discover_stream.training.export import load_trained
 from discover_stream.training.loop import write_half
+from discover_stream.training.masks import random_mask
+from discover_stream.training.pairs import CELLS, CROP, Examples
 from discover_stream.training.stage import Job
 from discover_stream.training.vae import picture_loss
+from discover_stream.types import InputError
 
 PURE_NOISE_SHARE = 0.4
 
@@ -36,7 +41,9 @@ PURE_NOISE_SHARE = 0.4
 class PairBank:
     """Clean latents beside what the codec leaves of them, computed once."""
 
-    def __init__(self, bank: CropBank, codec: TrainableCodec, random: np.random.Generator, batch: int = 8) -> None:
+    def __init__(
+        self, bank: CropBank, codec: TrainableConditional, random: np.random.Generator, batch: int = 8
+    ) -> None:
         count = len(bank.pictures)
         self.bank = bank
         self.received = torch.empty_like(bank.latents)
@@ -46,8 +53,11 @@ class PairBank:
             picture = bank.pictures[chosen].float().div(255)
             mask = torch.from_numpy(np.stack([random_mask(random, CELLS) for _ in range(len(picture))]))[:, None]
             quality = torch.from_numpy(random.integers(1, codec.network.config.qualities + 1, len(picture)))
+            latents = bank.latents[chosen].float()
+            kinds = torch.full((len(picture),), STILL)
             with torch.no_grad():
-                self.received[chosen] = codec(picture, mask, quality)[0].to(torch.bfloat16)
+                examples = Examples(picture, latents, torch.zeros_like(latents), mask, kinds)
+                self.received[chosen] = codec(examples, quality)[0].to(torch.bfloat16)
             self.masks[chosen] = mask.bool()
 
     def draw(self, random: np.random.Generator, count: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -83,12 +93,31 @@ def denoiser_step(
     before = functional.mse_loss(received, clean)
     figures = {"latent": float(error.detach()), "received": float(before)}
     few = slice(0, max(1, count // 3))
-    source = output if number % 2 else received
+    # What was merely received teaches the decoder alone.
+    denoised = number % 2 == 1 or not any(parameter.requires_grad for parameter in vae.decoder.parameters())
     with bf16_on_cpu():
-        decoded = decode_latent(vae, source[few])
+        decoded = decode_latent(vae, (output if denoised else received)[few])
     shown = picture_loss(decoded.float(), picture[few])
-    figures["denoised_picture" if number % 2 else "received_picture"] = float(shown.detach())
+    figures["denoised_picture" if denoised else "received_picture"] = float(shown.detach())
     return error + shown, figures
+
+
+def new_denoiser(start: Path | None) -> UNet2DModel:
+    """A denoiser to train: one that was trained before, or a fresh one, whose output is what was received.
+
+    Raises:
+        InputError: the weights to start from are missing or of another structure.
+    """
+    denoiser = build_denoiser().to(memory_format=torch.channels_last)
+    torch.nn.init.zeros_(denoiser.conv_out.weight)
+    torch.nn.init.zeros_(denoiser.conv_out.bias)
+    if start is not None:
+        try:
+            denoiser.load_state_dict({key: value.float() for key, value in load_file(start).items()})
+        except (FileNotFoundError, SafetensorError, RuntimeError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise InputError(f"{start}: not a denoiser to start from ({reason}); name another file") from None
+    return denoiser
 
 
 def run(job: Job) -> tuple[Path, ...]:
@@ -96,20 +125,20 @@ def run(job: Job) -> tuple[Path, ...]:
     stage: DenoiserStage = job.stage
     random, batch = job.random, stage.batch
     vae = load_vae(stage.vae).to(memory_format=torch.channels_last)
-    codec = TrainableCodec(CodecConfig())
+    codec = TrainableConditional(job.nano.codec.shape(LATENT_CHANNELS))
     load_trained(codec, load_file(stage.codec))
     crops = CropSampler(*load_pictures(job.pictures), crop=CROP, seed=stage.seed)
     pairs = PairBank(CropBank(crops, vae, stage.examples), codec.eval(), random)
-    denoiser = build_denoiser().to(memory_format=torch.channels_last)
-    # The correction starts at zero: before training, the output is what was received.
-    torch.nn.init.zeros_(denoiser.conv_out.weight)
-    torch.nn.init.zeros_(denoiser.conv_out.bias)
-    vae.decoder.requires_grad_(True)
+    denoiser = new_denoiser(stage.start)
+    vae.requires_grad_(False)
+    vae.decoder.requires_grad_(stage.train_decoder)
 
     def step(number: int, _: float) -> tuple[Tensor, dict[str, float]]:
         return denoiser_step(denoiser, vae, pairs.draw(random, batch), random, number)
 
-    job.train(nn.ModuleDict({"denoiser": denoiser, "vae": vae}), step)
+    job.train(
+        nn.ModuleDict({"denoiser": denoiser, "vae": vae} if stage.train_decoder else {"denoiser": denoiser}), step
+    )
     files = job.out / "denoiser.safetensors", job.out / "vae.safetensors"
     write_half(denoiser, files[0])
     write_half(vae, files[1], shape_of(vae).metadata())

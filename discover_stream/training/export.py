@@ -16,16 +16,13 @@ from compressai.entropy_models import EntropyBottleneck, GaussianConditional
 from safetensors.torch import load_file
 from torch import Tensor
 
-from discover_stream.codec.conditional_model import write_conditional
 from discover_stream.codec.entropy import SymbolTables
-from discover_stream.codec.exact import export_branch, scale_table
+from discover_stream.codec.exact import scale_table
 from discover_stream.codec.exact_scales import export_scales
 from discover_stream.codec.model import write_codec
-from discover_stream.codec.network import CodecConfig
 from discover_stream.codec.transforms import TransformConfig
 from discover_stream.generation.render import load_vae
 from discover_stream.generation.vae import latent_space
-from discover_stream.training.codec import TrainableCodec
 from discover_stream.training.conditional import TrainableConditional
 from discover_stream.types import InputError
 
@@ -44,28 +41,12 @@ def tables_of(model: EntropyBottleneck | GaussianConditional) -> SymbolTables:
     return SymbolTables(frequencies, lengths.astype(np.int32), model.offset.numpy().astype(np.int32))
 
 
-def export_codec(codec: TrainableCodec, path: Path, *, latent_space: str = "") -> None:
-    """Write `codec` as a shippable file; `latent_space` names the VAE it was trained for."""
+def export_codec(codec: TrainableConditional, path: Path, *, latent_space: str) -> None:
+    """Write a codec as a shippable file; `latent_space` names the VAE it was trained for."""
     gaussian = GaussianConditional(scale_table())
     gaussian.update()
     codec.prior.update(force=True)
     write_codec(
-        path,
-        codec.network,
-        export_branch(codec.scales),
-        tables_of(gaussian),
-        tables_of(codec.prior),
-        codec.prior.quantiles[:, 0, 1].detach().view(-1, 1, 1),
-        latent_space=latent_space,
-    )
-
-
-def export_conditional(codec: TrainableConditional, path: Path, *, latent_space: str) -> None:
-    """Write the conditional codec as a shippable file; `latent_space` names the VAE it was trained for."""
-    gaussian = GaussianConditional(scale_table())
-    gaussian.update()
-    codec.prior.update(force=True)
-    write_conditional(
         path,
         codec.network,
         export_scales(codec.scales),
@@ -75,7 +56,7 @@ def export_conditional(codec: TrainableConditional, path: Path, *, latent_space:
     )
 
 
-def load_trained(codec: TrainableCodec | TrainableConditional, state: Mapping[str, Tensor]) -> None:
+def load_trained(codec: TrainableConditional, state: Mapping[str, Tensor]) -> None:
     """Fill a codec from `codec-float.safetensors`.
 
     The prior's tables are left out: they follow from its parameters and their saved size may differ.
@@ -96,19 +77,13 @@ def main() -> None:
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--vae", type=Path, required=True)
-    parser.add_argument("--conditional", action="store_true", help="the codec of `training.conditional`")
     arguments = parser.parse_args()
     space = latent_space(load_vae(arguments.vae))
     state = load_file(arguments.source)
     with torch.no_grad():
-        if arguments.conditional:
-            conditional = TrainableConditional(TransformConfig())
-            load_trained(conditional, state)
-            export_conditional(conditional, arguments.target, latent_space=space)
-        else:
-            codec = TrainableCodec(CodecConfig())
-            load_trained(codec, state)
-            export_codec(codec, arguments.target, latent_space=space)
+        codec = TrainableConditional(TransformConfig())
+        load_trained(codec, state)
+        export_codec(codec, arguments.target, latent_space=space)
 
 
 if __name__ == "__main__":

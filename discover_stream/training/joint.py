@@ -19,9 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from discover_stream.codec.scales import STILL
 from discover_stream.generation.diffusion import Diffusion, condition_of
 from discover_stream.training.autoencoders import Autoencoder, decode
-from discover_stream.training.codec import rate_weight
 from discover_stream.training.compute import Compute
 from discover_stream.training.conditional import TrainableConditional
 from discover_stream.training.config_stages import JointStage
@@ -81,6 +81,16 @@ def freeze_encoder(codec: TrainableConditional) -> None:
     for name, parameter in codec.named_parameters():
         if name.startswith(ENCODER + HYPER_PATH):
             parameter.requires_grad_(False)
+
+
+def rate_weight(progress: float, ramp: tuple[float, float]) -> float:
+    """Weight of the rate at a share of the training time: 0.05 up to the ramp, 1 from its end on, geometric between.
+
+    A codec that pays for bits from its first step learns to send nothing in most channels, and such a
+    channel gets no gradient that would bring it back.
+    """
+    start, end = ramp
+    return float(0.05 ** (1 - min(max((progress - start) / (end - start), 0.0), 1.0)))
 
 
 def rate_of(coded: Coded, batch: Examples, over: str) -> Tensor:
@@ -144,9 +154,13 @@ class JointLoss:
             progress: share of the budget that is used, 0..1.
         """
         stage, weights = self._stage, self._stage.weights
+        noisy = bool(self._random.random() < stage.noise_share)
         latents, y_bits, z_bits = self._models.codec(
-            batch, quality, noisy=bool(self._random.random() < stage.noise_share)
+            batch, quality, noisy, self._own_z(batch.kinds), hold_z=progress < stage.z_hold
         )
+        z_rate = z_bits / float(batch.pictures.shape[2] * batch.pictures.shape[3])
+        if stage.z_ramp is not None:
+            z_bits = z_bits * rate_weight(progress, stage.z_ramp)
         coded = Coded(latents, y_bits, z_bits)
         weight = weight_of(batch.masks, stage.unsent_weight)
         rate = rate_of(coded, batch, stage.rate_over)
@@ -154,7 +168,7 @@ class JointLoss:
         error = weighted_latent_error(latents, batch.latents, weight)
         ramp = rate_weight(progress, stage.rate_ramp) if stage.rate_ramp else 1.0
         loss = (ramp * lambdas * rate + weights.latent * error).mean()
-        figures = {"bpp": _number(rate), "latent": _number(error)}
+        figures = {"bpp": _number(rate), "z_bpp": _number(z_rate), "latent": _number(error)}
         if self._models.diffusion is not None and weights.need_prior:
             for term, factor, found in self._generative(latents, batch):
                 loss = loss + factor * found.mean()
@@ -165,6 +179,14 @@ class JointLoss:
         if self._models.codec.prior.quantiles.requires_grad:
             loss = loss + self._models.codec.prior.loss()
         return loss, figures
+
+    def _own_z(self, kinds: Tensor) -> Tensor | None:
+        """Which examples have a z (B,): stills, and a share of keys and refreshes, since few are smaller with one."""
+        share = self._stage.own_z_share
+        if share == 1:
+            return None
+        drawn = torch.from_numpy(self._random.random(len(kinds)) < share).to(kinds.device)
+        return ((kinds == STILL) | drawn).float()
 
     def _generative(self, latents: Tensor, batch: Examples) -> list[tuple[str, float, Tensor]]:
         """The terms of the prior: name, weight, (B,)."""

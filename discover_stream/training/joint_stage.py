@@ -21,7 +21,7 @@ from discover_stream.training.conditional import TrainableConditional
 from discover_stream.training.config_models import NanoModels
 from discover_stream.training.config_stages import Finished, JointStage
 from discover_stream.training.data import CropSampler, load_pictures
-from discover_stream.training.export import export_conditional, load_trained
+from discover_stream.training.export import export_codec, load_trained
 from discover_stream.training.joint import JointLoss, JointModels, freeze_encoder
 from discover_stream.training.loop import write_half
 from discover_stream.training.object_features import ObjectFeatures
@@ -105,7 +105,7 @@ def write_models(
         codec.cpu()
         save_file({k: v.contiguous() for k, v in codec.state_dict().items()}, folder / FLOAT_FILE)
         with torch.no_grad():
-            export_conditional(codec, folder / CODEC_FILE, latent_space=latent_space(vae.cpu()))
+            export_codec(codec, folder / CODEC_FILE, latent_space=latent_space(vae.cpu()))
         written += [folder / FLOAT_FILE, folder / CODEC_FILE]
     if diffusion is not None and size == "nano":
         write_control(folder / CONTROL_FILE, diffusion.control, shape_of(diffusion))
@@ -190,9 +190,10 @@ def train_joint(job: Job, models: JointModels, source: Source) -> nn.Module:
     """The loop of a joint stage, on models and examples that are ready."""
     stage: JointStage = job.stage
     codec, device = models.codec, job.compute.device
-    if stage.start is None:
+    if stage.start is None or stage.fresh_z:
         count = max(1, min(ALIVE_EXAMPLES, ALIVE_PIXELS // stage.crop**2))
-        codec.start_alive(source.draw(job.random, stage.crop, count).on(torch.device("cpu")))
+        seen = source.draw(job.random, stage.crop, count).on(torch.device("cpu"))
+        (codec.start_alive if stage.start is None else codec.revive_z)(seen)
     codec.to(device).to(memory_format=torch.channels_last)
     if models.diffusion is not None:
         move(models.diffusion, device)

@@ -19,15 +19,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from discover_stream.codec.scales import KEY, REFRESH, STILL
 from discover_stream.training.autoencoders import Autoencoder, encode, latent_channels
-from discover_stream.training.codec import random_mask
 from discover_stream.training.compute import bf16_on_cpu
 from discover_stream.training.cutouts import load_cutouts, place
 from discover_stream.training.data import TRAIN_CLIPS, CropSampler, clip_first_half, load_pictures
+from discover_stream.training.masks import random_mask
 from discover_stream.types import CELL, Image
 from discover_stream.video.simulate import SimulatedCamera
 
-STILL, KEY, REFRESH = 0, 1, 2
 CROP = 192
 CELLS = CROP // CELL
 FRAMES_A_SECOND = 5

@@ -18,9 +18,9 @@ from discover_stream.generation.diffusion import Diffusion, build_control, build
 from discover_stream.generation.render import load_vae
 from discover_stream.generation.text import TagEmbedding
 from discover_stream.generation.weights import PRIOR_FILE, write_prior
-from discover_stream.training.codec import CropBank
 from discover_stream.training.compute import Compute
 from discover_stream.training.config_stages import PriorStage
+from discover_stream.training.crops import CropBank
 from discover_stream.training.data import CropSampler, load_pictures
 from discover_stream.training.losses import diffusion_error
 from discover_stream.training.sources import Looker

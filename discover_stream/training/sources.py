@@ -18,13 +18,14 @@ from PIL import Image as PillowImage
 from PIL import UnidentifiedImageError
 from torch import Tensor
 
+from discover_stream.codec.scales import STILL
 from discover_stream.semantics.detector import CLASSES, DetectOptions, detect
 from discover_stream.semantics.grounder import NanoGrounder
 from discover_stream.training.autoencoders import Autoencoder, encode
-from discover_stream.training.codec import random_mask
 from discover_stream.training.compute import Compute
 from discover_stream.training.data import CropSampler
-from discover_stream.training.pairs import CELLS, STILL, Examples, PairBank
+from discover_stream.training.masks import random_mask
+from discover_stream.training.pairs import CELLS, Examples, PairBank
 from discover_stream.types import CELL, Image, InputError
 
 Masks = Literal["whole", "paper", "ours"]

@@ -29,7 +29,6 @@ STAGES = {
     "control": "control",
     "distill": "distill",
     "grounder": "grounder",
-    "plain_codec": "codec",
     "denoiser": "denoiser",
     "ablation": "ablation",
 }

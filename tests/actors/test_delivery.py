@@ -115,7 +115,7 @@ def test_a_running_task_changes_what_it_is_sent(log: SqliteLog, codec: CodecMode
     assert plain.condition == ""
     assert all([region.label for region in item.regions] == [5, 2] for item in (alone, plain, tagged, both))
     assert {item.regions[1].track for item in (alone, plain, tagged, both)} == {1}
-    assert alone.size < plain.size / 2
+    assert alone.size < plain.size / 1.5  # what is left of a picture of 64x48 pixels are a few bytes itself
     assert plain.image(generate=False).shape == (48, 64, 3)
     with pytest.raises(InputError, match="task vans, camera gate, seq 0: it is delivered as regions only"):
         alone.image()

@@ -19,7 +19,6 @@ import torch
 import discover_stream
 from discover_stream.codec.atoms import cell_grid
 from discover_stream.codec.conditional import AtomShape, Known, decode_symbols, decode_z, rebuild, z_shape
-from discover_stream.codec.conditional_model import ConditionalModel, load_conditional
 from discover_stream.codec.latent import coarse_state, decode_atom_mask, decode_atom_symbols, decode_coarse, z_grid
 from discover_stream.codec.model import CodecModel, load_codec, shipped_weights
 from discover_stream.codec.packet import Packet, parse_packet
@@ -29,15 +28,9 @@ from discover_stream.generation.vae import decode_latent
 
 
 @cache
-def still_model(path: str | None, channels_last: bool) -> CodecModel:
+def model_of(path: str | None, channels_last: bool) -> CodecModel:
+    """The codec of a file, or the shipped one, in a memory format."""
     model = load_codec(Path(path) if path else None)
-    model.network.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
-    return model
-
-
-@cache
-def conditional_model(path: str, channels_last: bool) -> ConditionalModel:
-    model = load_conditional(Path(path))
     model.network.to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     return model
 
@@ -61,7 +54,7 @@ def still_symbols(model: CodecModel, packet: Packet) -> tuple[Any, dict[bytes, A
 
 def still(request: dict[str, Any]) -> dict[str, Any]:
     """Decode packets; latents if asked for; pictures, all at once or one by one, if asked for."""
-    model = still_model(request["model"], request["channels_last"])
+    model = model_of(request["model"], request["channels_last"])
     packets = [parse_packet(data) for data in request["packets"]]
     answer: dict[str, Any] = {"symbols": [still_symbols(model, packet) for packet in packets]}
     if request["latents"]:
@@ -75,22 +68,22 @@ def still(request: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-def conditional(request: dict[str, Any]) -> dict[str, Any]:
+def atoms(request: dict[str, Any]) -> dict[str, Any]:
     """Decode atoms, `batch` at a time: (mask, quality, kind, top, left, string of z or symbols, reference, string)."""
-    model = conditional_model(request["model"], request["channels_last"])
-    atoms, strings = [], []
+    model = model_of(request["model"], request["channels_last"])
+    asked, strings = [], []
     for mask, quality, kind, top, left, z, reference, string in request["atoms"]:
         symbols = decode_z(model, z, z_shape(model, mask)) if isinstance(z, bytes) else z
         seen = torch.from_numpy(reference)
         if request["channels_last"]:
             seen = seen.contiguous(memory_format=torch.channels_last)
-        atoms.append((Known(symbols, seen), AtomShape(mask, quality, kind, top, left)))
+        asked.append((Known(symbols, seen), AtomShape(mask, quality, kind, top, left)))
         strings.append(string)
     batch, found = request["batch"], []
-    for start in range(0, len(atoms), batch):
-        found += decode_symbols(model, atoms[start : start + batch], strings[start : start + batch])
-    latents = [rebuild(model, *atom, symbols).numpy() for atom, symbols in zip(atoms, found, strict=True)]
-    return {"z": [known.z for known, _ in atoms], "symbols": found, "latents": latents}
+    for start in range(0, len(asked), batch):
+        found += decode_symbols(model, asked[start : start + batch], strings[start : start + batch])
+    latents = [rebuild(model, *atom, symbols).numpy() for atom, symbols in zip(asked, found, strict=True)]
+    return {"z": [known.z for known, _ in asked], "symbols": found, "latents": latents}
 
 
 def main() -> None:
@@ -104,7 +97,7 @@ def main() -> None:
         answer: Any
         try:
             with torch.inference_mode():
-                answer = {"still": still, "conditional": conditional}[request["kind"]](request)
+                answer = {"still": still, "atoms": atoms}[request["kind"]](request)
         except Exception as error:
             answer = error
         pickle.dump((discover_stream.__file__, answer), answers, pickle.HIGHEST_PROTOCOL)

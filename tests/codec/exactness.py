@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import itertools
 import os
 import pickle
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import strategies as st
 
-from discover_stream.codec.entropy import SymbolCoder
+from discover_stream.codec import latent, still
 from discover_stream.codec.model import CodecModel
 from discover_stream.codec.packet import Packet
 from discover_stream.types import Box, Region
@@ -58,29 +60,32 @@ class Elsewhere:
             pickle.dump(None, process.stdin)
 
 
-class Recorder:
-    """A coder that remembers what it was asked to write."""
+@dataclass
+class Written:
+    """Symbols that went into strings of still mode, as the coder got them."""
 
-    def __init__(self, coder: SymbolCoder) -> None:
-        self.coder = coder
-        self.written: list[np.ndarray] = []
-
-    def encode_all(self, symbols: list[np.ndarray], tables: list[np.ndarray]) -> list[bytes]:
-        self.written += [part.copy() for part in symbols]
-        return self.coder.encode_all(symbols, tables)
-
-    def encode_planes(self, symbols: np.ndarray) -> bytes:
-        self.written.append(symbols.copy())
-        return self.coder.encode_planes(symbols)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.coder, name)
+    z: list[np.ndarray] = field(default_factory=list)
+    atoms: list[np.ndarray] = field(default_factory=list)
 
 
-def recording(codec: CodecModel) -> tuple[CodecModel, Recorder, Recorder]:
-    """The codec with recorders in place of its coders of y and z."""
-    y, z = Recorder(codec.y_coder), Recorder(codec.z_coder)
-    return dataclasses.replace(codec, y_coder=y, z_coder=z), y, z  # type: ignore[arg-type]
+@contextlib.contextmanager
+def recording() -> Iterator[Written]:
+    """Remember what is written meanwhile."""
+    written = Written()
+    write_strings, encode_coarse = latent.write_strings, still.encode_coarse
+
+    def strings(model: CodecModel, shapes: Any, base: Any, symbols: Any) -> list[bytes]:
+        written.atoms += [part.copy() for part in symbols]
+        return write_strings(model, shapes, base, symbols)
+
+    def coarse(model: CodecModel, symbols: np.ndarray) -> bytes:
+        written.z.append(symbols.copy())
+        return encode_coarse(model, symbols)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(latent, "write_strings", strings)
+        patch.setattr(still, "encode_coarse", coarse)
+        yield written
 
 
 def subsets(packet: Packet) -> list[tuple[int, ...]]:

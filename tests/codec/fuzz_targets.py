@@ -9,18 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import torch
-from conditional_cases import conditional_atom
 from fuzz_mutators import (
-    LENGTH_BYTES,
     Raw,
     bent_file,
     bent_sequence,
@@ -32,6 +28,8 @@ from fuzz_mutators import (
     join,
     split,
 )
+from fuzz_strings import atom_target, av1_target, coder_target
+from fuzz_target import Outcome, Pictures, Target, parse_memory, same
 from packet_golden import PATH as GOLDEN
 from stream_cases import random_packet
 from stream_encoder import SIZE, plates_alone, stream
@@ -46,23 +44,19 @@ from discover_stream.codec.any_packet import (
     route_any,
 )
 from discover_stream.codec.atoms import cell_grid
-from discover_stream.codec.av1 import decode_av1, encode_av1
 from discover_stream.codec.bits import BitWriter
-from discover_stream.codec.conditional import (
-    AtomShape,
-    Known,
-    decode_symbols,
-    decode_z,
-    encode_symbols,
-    encode_y,
-    encode_z,
-    z_shape,
-)
-from discover_stream.codec.conditional_model import ConditionalModel
+from discover_stream.codec.conditional import write_strings
 from discover_stream.codec.container import DsvFramer, DsvReader
-from discover_stream.codec.entropy import SymbolCoder
-from discover_stream.codec.framing import MAX_PACKET, MAX_TASKS, task_key
-from discover_stream.codec.latent import CoarseState, decode_atom_mask, decode_atom_symbols, decode_coarse, z_grid
+from discover_stream.codec.framing import MAX_TASKS, task_key
+from discover_stream.codec.latent import (
+    CoarseState,
+    atoms_base,
+    decode_atom_mask,
+    decode_atom_symbols,
+    decode_coarse,
+    window_of,
+    z_grid,
+)
 from discover_stream.codec.mask import write_mask
 from discover_stream.codec.model import CodecModel
 from discover_stream.codec.packet import Packet, packet_bytes, parse_packet
@@ -72,48 +66,11 @@ from discover_stream.codec.stream_apply import apply
 from discover_stream.codec.stream_coding import parse_stream_packet, stream_packet_bytes
 from discover_stream.codec.stream_packet import MAX_PACKET_CELLS, StreamPacket, route_stream, thinned
 from discover_stream.codec.stream_state import StreamState, capture_ns
-from discover_stream.types import BitstreamError, Box, Frame, Image, InputError, Region
+from discover_stream.types import BitstreamError, Box, Frame, InputError, Region
 
-Pictures = Callable[[int, int, int], Image]
 MOST_PACKETS = 4
 """In one input of a stream."""
 KEYS = {"a": task_key("a", 1), "b": task_key("b", 2)}
-
-
-class Outcome(Enum):
-    """How far an input got."""
-
-    REFUSED = 0
-    PARSED = 1
-    DECODED = 2
-    """Its coder strings too, or it was applied to a decoder's state."""
-
-
-@dataclass(frozen=True)
-class Target:
-    """A reader under test.
-
-    Attributes:
-        name: of it.
-        seeds: inputs to start from, all of them accepted.
-        run: reads an input and says how far it got; anything but the errors meant for it is a fault.
-        bend: damages an input behind its framing and repairs framing and checksums.
-        intact: whether the checksums of an input fit; None for inputs without any.
-        memory: bytes that reading so many bytes may allocate.
-    """
-
-    name: str
-    seeds: tuple[bytes, ...]
-    run: Callable[[bytes], Outcome]
-    bend: Callable[[Random, Raw, bytes], bytes]
-    intact: Callable[[bytes], bool] | None
-    memory: Callable[[int], int]
-
-
-def same(what: str, got: object, expected: object) -> None:
-    """That something holds. Raises AssertionError, also where Python runs without assertions."""
-    if got != expected:
-        raise AssertionError(f"{what}: {got!r:.200} instead of {expected!r:.200}")
 
 
 def still_target(codec: CodecModel, picture_of: Pictures) -> Target:
@@ -140,9 +97,9 @@ def still_target(codec: CodecModel, picture_of: Pictures) -> Target:
     golden = [data for name, data in golden_packets() if name.startswith("still")]
     seeds = (*golden, *(packet_bytes(packet) for packet in encoded_frames(codec, picture_of)))
 
-    # A full picture of symbols (8 bytes each), its scale indices, and what sorting them takes: 12 arrays.
+    # A full picture of symbols (8 bytes each), what z and context say of them, and what sorting them takes: 16 arrays.
     cells, channels = 2**25 // 256, codec.network.config.y_channels
-    return Target("still", seeds, run, bent_still, intact, lambda n: parse_memory(n) + 12 * 8 * cells * channels)
+    return Target("still", seeds, run, bent_still, intact, lambda n: parse_memory(n) + 16 * 8 * cells * channels)
 
 
 def check_packet(packet: AnyPacket, data: bytes) -> None:
@@ -175,7 +132,7 @@ def still_symbols(codec: CodecModel, packet: Packet) -> None:
     z = decode_coarse(codec, packet.coarse, *z_grid(packet.width, packet.height))
     same("coarse atom coded again", codec.z_coder.encode_planes(z), packet.coarse)
     nothing = torch.zeros(0)
-    coarse = CoarseState(nothing, nothing, codec.scales.indices(z, packet.quality))
+    coarse = CoarseState(packet.quality, nothing, nothing, *codec.scales.base_rows([z]))
     sent = np.zeros((rows, columns), dtype=bool)
     for atom in packet.atoms:
         mask, string = decode_atom_mask(atom.payload, rows, columns)
@@ -185,8 +142,10 @@ def still_symbols(codec: CodecModel, packet: Packet) -> None:
         symbols = decode_atom_symbols(codec, coarse, string, mask)
         writer = BitWriter()
         write_mask(writer, mask)
-        tables = coarse.indices[:, :rows, :columns][:, mask].ravel()
-        same("atom coded again", writer.bytes() + codec.y_coder.encode(symbols.ravel(), tables), atom.payload)
+        window = window_of(mask)
+        same("cells outside the atom", bool(symbols[:, ~window.mask].any()), False)
+        shapes, base = [window.shape(packet.quality)], atoms_base(codec, coarse, [mask])
+        same("atom coded again", writer.bytes() + write_strings(codec, shapes, base, [symbols])[0], atom.payload)
 
 
 def golden_packets() -> Iterator[tuple[str, bytes]]:
@@ -356,120 +315,7 @@ def container_target(codec: CodecModel, picture_of: Pictures) -> Target:
     return Target("container", tuple(seeds), run, bent_file, all_intact, lambda n: parse_memory(n) + most)
 
 
-def parse_memory(size: int) -> int:
-    """What a parser of packets may allocate: 1 MiB, and 1 KiB of Python objects for each byte up to the bound."""
-    return 2**20 + 1024 * min(size, MAX_PACKET)
-
-
-def coder_target(codec: CodecModel) -> Target:
-    """Coder strings alone: two bytes say how many positions z has, the rest is a string."""
-    coder: SymbolCoder = codec.z_coder
-    channels = codec.network.config.z_channels
-
-    def run(data: bytes) -> Outcome:
-        if len(data) < 2:
-            return Outcome.REFUSED
-        shape = channels, data[0] % 5, data[1] % 5
-        try:
-            symbols = coder.decode_planes(data[2:], shape)
-        except BitstreamError:
-            return Outcome.REFUSED
-        same("string written again", coder.encode_planes(symbols) if symbols.size else b"", data[2:])
-        return Outcome.DECODED
-
-    random = np.random.default_rng(3)
-    seeds = []
-    for wide in (0, 1, 2, 5, 40, 5000):
-        symbols = np.rint(random.normal(0, wide, (channels, 1 + wide % 4, 2))).astype(np.int64)
-        seeds.append(bytes(symbols.shape[1:]) + coder.encode_planes(symbols))
-    return Target("coder", tuple(seeds), run, lambda _random, raw, data: data[:2] + raw(data[2:]), None, parse_memory)
-
-
-def conditional_target(model: ConditionalModel) -> Target:
-    """An atom of the conditional codec: what its packet says of it (six bytes), its strings of z and y."""
-
-    def shape_of(head: bytes) -> AtomShape:
-        rows, columns = (4 * (1 + head[index] % 4 // 2) for index in range(2))
-        full = head[4] % 4 == 0
-        mask = np.random.default_rng(head[5]).random((rows, columns)) < (2.0 if full else head[4] / 256)
-        return AtomShape(mask, 1 + head[2] % 8, head[3] % 3, head[3] >> 2 & 1, head[3] >> 3 & 1)
-
-    def run(data: bytes) -> Outcome:
-        if len(data) < 6:
-            return Outcome.REFUSED
-        shape = shape_of(data)
-        strings = [*split(data[6:], 2), b"", b""]
-        z: np.ndarray = np.zeros(z_shape(model, shape.mask), np.int64)
-        try:
-            if data[3] & 64:
-                z = decode_z(model, strings[0], z_shape(model, shape.mask))
-                same("string of z written again", encode_z(model, z), strings[0])
-        except BitstreamError:
-            return Outcome.REFUSED
-        known = Known(z, torch.zeros(0))
-        try:
-            (symbols,) = decode_symbols(model, [(known, shape)], strings[1:2])
-        except BitstreamError:
-            return Outcome.PARSED
-        same("cells outside the mask", bool(symbols[:, ~shape.mask].any()), False)
-        same("string of y written again", encode_symbols(model, [(known, shape)], [symbols]), strings[1:2])
-        return Outcome.DECODED
-
-    def bend(random: Random, raw: Raw, data: bytes) -> bytes:
-        parts = [*split(data[6:], 2), b"", b""][:2]
-        place = random.randrange(3)
-        if place == 2:
-            return bytes(random.randrange(256) if random.random() < 0.3 else byte for byte in data[:6]) + data[6:]
-        parts[place] = raw(parts[place])
-        return data[:6] + join([part[: 256**LENGTH_BYTES - 1] for part in parts])
-
-    seeds = []
-    random = Random(5)
-    with torch.inference_mode():
-        for seed in range(24):
-            head = random.randbytes(6)
-            shape = shape_of(head)
-            rows, columns = shape.mask.shape
-            known, _, y = conditional_atom(model, seed, rows // 4, columns // 4)
-            y /= 1 + seed % 8
-            z = known.z if head[3] & 64 else np.zeros_like(known.z)
-            string, _ = encode_y(model, Known(z, known.reference), shape, y)
-            seeds.append(head + join([encode_z(model, z) if head[3] & 64 else b"", string]))
-    # Symbols, context and tables of 64 cells.
-    return Target("conditional", tuple(seeds), run, bend, None, lambda n: parse_memory(n) + 2**23)
-
-
-def av1_target(picture_of: Pictures) -> Target:
-    """Stripped AV1 stills: two bytes of sides, then what is sent."""
-
-    def run(data: bytes) -> Outcome:
-        if len(data) < 2:
-            return Outcome.REFUSED
-        width, height = 1 + data[0] % 80, 1 + data[1] % 80
-        try:
-            picture = decode_av1(data[2:], width, height)
-        except BitstreamError:
-            return Outcome.REFUSED
-        same("shape of the picture", (picture.shape, picture.dtype), ((height, width, 3), np.uint8))
-        return Outcome.DECODED
-
-    seeds = []
-    for seed, (width, height) in enumerate(((16, 16), (48, 80), (33, 7))):
-        for quantizer in (20, 50) if seed == 1 else (40,):
-            picture = picture_of(height, width, seed)
-            smooth = (np.indices((height, width)).sum(0)[..., None] + np.zeros(3)).astype(np.uint8)
-            sides = bytes((width - 1, height - 1))
-            seeds += [sides + encode_av1(samples, quantizer) for samples in (picture, smooth)]
-    # A picture of its size many times over, and what the decoder holds for itself.
-    return Target("av1", tuple(seeds), run, lambda _random, raw, data: data[:2] + raw(data[2:]), None, av1_memory)
-
-
-def av1_memory(size: int) -> int:
-    """For sides of at most 80 samples: the decoder's own threads and buffers are most of it."""
-    return parse_memory(size) + 2**28
-
-
-def all_targets(codec: CodecModel, conditional: ConditionalModel, picture_of: Pictures) -> dict[str, Target]:
+def all_targets(codec: CodecModel, picture_of: Pictures) -> dict[str, Target]:
     """Every target by its name."""
     targets = (
         still_target(codec, picture_of),
@@ -478,7 +324,7 @@ def all_targets(codec: CodecModel, conditional: ConditionalModel, picture_of: Pi
         plates_target(),
         container_target(codec, picture_of),
         coder_target(codec),
-        conditional_target(conditional),
+        atom_target(codec),
         av1_target(picture_of),
     )
     return {target.name: target for target in targets}

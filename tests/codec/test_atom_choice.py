@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from conditional_cases import write_random_conditional
+from codec_cases import write_random_codec
 from street import RED, Places, frame, regions
 from test_latent_atoms import folded, unfolded
 
 from discover_stream.codec import atom_choice
 from discover_stream.codec.atom_choice import picture_of
 from discover_stream.codec.composing import PlatePicture
-from discover_stream.codec.conditional_model import load_conditional
 from discover_stream.codec.latent_atoms import Autoencoder, LatentCodec
+from discover_stream.codec.model import load_codec
 from discover_stream.codec.painter import Painted, Painter, PaintJob
 from discover_stream.codec.quarter_box import QuarterBox
 from discover_stream.codec.records import Atom, AtomCoding
@@ -108,8 +108,8 @@ def test_an_encoder_names_the_model_of_its_atoms() -> None:
 @pytest.fixture(scope="module")
 def stream(tmp_path_factory: pytest.TempPathFactory) -> tuple[LatentCodec, list[StreamPacket], list[Image]]:
     """A stream whose atoms are LATENT, whatever they look like: the networks' weights are random."""
-    path = write_random_conditional(tmp_path_factory.mktemp("weights"), 5)
-    codec = LatentCodec(load_conditional(path), Autoencoder(folded, unfolded))
+    path = write_random_codec(tmp_path_factory.mktemp("weights"), 5)
+    codec = LatentCodec(load_codec(path), Autoencoder(folded, unfolded))
     encoder = StreamEncoder(StreamSettings(codec.name, quality=6), learned=codec)
     packets, pictures = [], []
     with pytest.MonkeyPatch.context() as patch:

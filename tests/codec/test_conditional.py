@@ -1,4 +1,4 @@
-"""The conditional codec with random weights: its rules do not depend on what was learned."""
+"""Atoms of the codec with random weights: its rules do not depend on what was learned."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conditional_cases import conditional_atom, write_random_conditional
+from codec_cases import coded_by_grids, random_atom, write_random_codec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -28,69 +28,52 @@ from discover_stream.codec.conditional import (
     encode_zs,
     rebuild,
 )
-from discover_stream.codec.conditional_model import ConditionalModel, load_conditional
-from discover_stream.codec.entropy import SymbolWriter
+from discover_stream.codec.model import CodecModel, load_codec
 from discover_stream.codec.transforms import TransformConfig
-from discover_stream.types import BitstreamError, Image, InputError
-
-
-@pytest.fixture(scope="module")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_random_conditional(tmp_path_factory.mktemp("codec"), 5)
-
-
-@pytest.fixture(scope="module")
-def model(file: Path) -> ConditionalModel:
-    return load_conditional(file)
+from discover_stream.types import BitstreamError, Image
 
 
 @torch.inference_mode()
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 3))
-def test_atoms_come_back_exactly(model: ConditionalModel, seed: int, rows: int, columns: int) -> None:
-    known, shape, y = conditional_atom(model, seed, rows, columns)
-    string, symbols = encode_y(model, known, shape, y)
-    assert np.array_equal(decode_y(model, known, shape, string), symbols)
+def test_atoms_come_back_exactly(codec: CodecModel, seed: int, rows: int, columns: int) -> None:
+    known, shape, y = random_atom(codec, seed, rows, columns)
+    string, symbols = encode_y(codec, known, shape, y)
+    assert np.array_equal(decode_y(codec, known, shape, string), symbols)
     assert not symbols[:, ~shape.mask].any()
-    assert np.array_equal(decode_z(model, encode_z(model, known.z), known.z.shape), known.z)  # type: ignore[arg-type]
+    assert np.array_equal(decode_z(codec, encode_z(codec, known.z), known.z.shape), known.z)  # type: ignore[arg-type]
 
 
 @torch.inference_mode()
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 3)), max_size=5))
 def test_atoms_of_many_frames_at_once_are_those_of_one_by_one(
-    model: ConditionalModel, drawn: list[tuple[int, int, int]]
+    codec: CodecModel, drawn: list[tuple[int, int, int]]
 ) -> None:
-    cases = [conditional_atom(model, *one) for one in drawn]
+    cases = [random_atom(codec, *one) for one in drawn]
     atoms = [(known, shape) for known, shape, _ in cases]
-    alone = [encode_y(model, *case) for case in cases]
+    alone = [encode_y(codec, *case) for case in cases]
     strings = [string for string, _ in alone]
-    assert encode_symbols(model, atoms, [symbols for _, symbols in alone]) == strings
-    found = decode_symbols(model, atoms, strings)
+    assert encode_symbols(codec, atoms, [symbols for _, symbols in alone]) == strings
+    found = decode_symbols(codec, atoms, strings)
     assert all(np.array_equal(numbers, symbols) for numbers, (_, symbols) in zip(found, alone, strict=True))
     zs = [known.z for known, _ in atoms]
-    z_strings = encode_zs(model, zs)
-    assert z_strings == [encode_z(model, z) for z in zs]
-    assert all(map(np.array_equal, decode_zs(model, z_strings, [z.shape for z in zs]), zs))  # type: ignore[misc]
+    z_strings = encode_zs(codec, zs)
+    assert z_strings == [encode_z(codec, z) for z in zs]
+    assert all(map(np.array_equal, decode_zs(codec, z_strings, [z.shape for z in zs]), zs))  # type: ignore[misc]
 
 
 @torch.inference_mode()
-def test_strings_are_what_the_exact_branch_says_of_each_atom_by_itself(model: ConditionalModel) -> None:
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 2**31), st.integers(1, 3), st.integers(1, 3))
+def test_strings_are_what_the_exact_branch_says_of_each_atom_by_itself(
+    codec: CodecModel, seed: int, rows: int, columns: int
+) -> None:
     """The table of every symbol, found again from grids, pass by pass, without rows shared by atoms."""
-    known, shape, y = conditional_atom(model, 31, 2, 3)
-    string, symbols = encode_y(model, known, shape, y)
-    base = model.scales.base(known.z, shape.quality, shape.kind)
-    colour = np.add.outer(np.arange(8) + shape.top, np.arange(12) + shape.left) % 2
-    writer = SymbolWriter(model.y_coder)
-    for group, (start, stop) in enumerate(((0, 4), (4, 12))):
-        for second in (False, True):
-            sizes = np.abs(symbols[: stop if second else start])
-            if second:
-                sizes[start:, colour == 1] = 0
-            cells = shape.mask & (colour == second)
-            index = model.scales.indices(base, group, second, sizes)[:, cells]
-            writer.put(symbols[start:stop, cells].ravel(), index.ravel(), [index.size])
-    assert writer.strings() == [string]
+    known, shape, y = random_atom(codec, seed, rows, columns)
+    string, symbols = encode_y(codec, known, shape, y)
+    base = codec.scales.base(known.z, shape.quality, shape.kind)
+    assert coded_by_grids(codec, base, symbols, shape.mask, shape.top, shape.left) == string
 
 
 @torch.inference_mode()
@@ -107,7 +90,7 @@ def test_the_widths_of_sd21_take_the_same_path(tmp_path: Path, picture_of: Calla
         synthesis_channels=192,
         latent_channels=4,
     )
-    model = load_conditional(write_random_conditional(tmp_path, 3, wide))
+    model = load_codec(write_random_codec(tmp_path, 3, wide))
     picture = torch.from_numpy(picture_of(64, 128, 3)).permute(2, 0, 1)[None].float() / 255
     reference = model.network.with_flag(torch.zeros(1, 4, 8, 16), torch.tensor([0]))
     y, z = model.network.analyse(picture, model.network.reference_features(reference))
@@ -125,35 +108,35 @@ def test_the_widths_of_sd21_take_the_same_path(tmp_path: Path, picture_of: Calla
 
 
 @torch.inference_mode()
-def test_symbols_do_not_depend_on_floats_of_the_decoder(model: ConditionalModel) -> None:
+def test_symbols_do_not_depend_on_floats_of_the_decoder(codec: CodecModel) -> None:
     """A reference that is a little off, as on another machine, moves pixels a little and no symbol at all."""
-    known, shape, y = conditional_atom(model, 7, 2, 2)
+    known, shape, y = random_atom(codec, 7, 2, 2)
     shape = AtomShape(shape.mask, 4, 1)
     reference = torch.randn(1, 16, 16, 16)
     present = torch.tensor([1])
-    ours = Known(known.z, model.network.with_flag(reference, present))
-    theirs = Known(known.z, model.network.with_flag(reference + 1e-5 * torch.randn_like(reference), present))
-    string, symbols = encode_y(model, ours, shape, y)
-    found = decode_y(model, theirs, shape, string)
+    ours = Known(known.z, codec.network.with_flag(reference, present))
+    theirs = Known(known.z, codec.network.with_flag(reference + 1e-5 * torch.randn_like(reference), present))
+    string, symbols = encode_y(codec, ours, shape, y)
+    found = decode_y(codec, theirs, shape, string)
     assert np.array_equal(found, symbols)
-    apart = (rebuild(model, ours, shape, symbols) - rebuild(model, theirs, shape, found)).abs().max()
+    apart = (rebuild(codec, ours, shape, symbols) - rebuild(codec, theirs, shape, found)).abs().max()
     assert 0 < float(apart) < 1e-3
 
 
 @torch.inference_mode()
-def test_cells_outside_the_mask_leave_no_trace(model: ConditionalModel) -> None:
-    known, shape, y = conditional_atom(model, 11, 2, 2)
+def test_cells_outside_the_mask_leave_no_trace(codec: CodecModel) -> None:
+    known, shape, y = random_atom(codec, 11, 2, 2)
     soiled = y + 90 * torch.from_numpy(~shape.mask).float()
-    assert encode_y(model, known, shape, y)[0] == encode_y(model, known, shape, soiled)[0]
+    assert encode_y(codec, known, shape, y)[0] == encode_y(codec, known, shape, soiled)[0]
 
 
 @torch.inference_mode()
-def test_tables_follow_from_symbols_already_decoded(model: ConditionalModel) -> None:
+def test_tables_follow_from_symbols_already_decoded(codec: CodecModel) -> None:
     """With context, a string of large symbols is shorter than tables from z alone would make it."""
-    known, shape, y = conditional_atom(model, 3, 2, 2)
-    _, symbols = encode_y(model, known, shape, y)
-    first = model.scales.indices(model.scales.base(known.z, shape.quality, shape.kind), 1, True, np.zeros((12, 8, 8)))
-    second = model.scales.indices(model.scales.base(known.z, shape.quality, shape.kind), 1, True, np.abs(symbols))
+    known, shape, y = random_atom(codec, 3, 2, 2)
+    _, symbols = encode_y(codec, known, shape, y)
+    first = codec.scales.indices(codec.scales.base(known.z, shape.quality, shape.kind), 1, True, np.zeros((12, 8, 8)))
+    second = codec.scales.indices(codec.scales.base(known.z, shape.quality, shape.kind), 1, True, np.abs(symbols))
     assert (first != second).any()
 
 
@@ -161,68 +144,55 @@ def test_tables_follow_from_symbols_already_decoded(model: ConditionalModel) -> 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 2**31), st.data())
 def test_damaged_strings_raise_one_error_or_decode_to_other_symbols(
-    model: ConditionalModel, seed: int, data: st.DataObject
+    codec: CodecModel, seed: int, data: st.DataObject
 ) -> None:
-    known, shape, y = conditional_atom(model, seed, 1, 2)
-    string, symbols = encode_y(model, known, shape, y)
+    known, shape, y = random_atom(codec, seed, 1, 2)
+    string, symbols = encode_y(codec, known, shape, y)
     if not string:
         return
     position = data.draw(st.integers(0, len(string) - 1))
     damaged = bytearray(string)
     damaged[position] ^= data.draw(st.integers(1, 255))
     try:
-        found = decode_y(model, known, shape, bytes(damaged))
+        found = decode_y(codec, known, shape, bytes(damaged))
     except BitstreamError:
         return
     assert not np.array_equal(found, symbols)
 
 
-def test_every_sequence_of_symbols_has_one_string(model: ConditionalModel) -> None:
-    known, shape, y = conditional_atom(model, 2, 2, 1)
+def test_every_sequence_of_symbols_has_one_string(codec: CodecModel) -> None:
+    known, shape, y = random_atom(codec, 2, 2, 1)
     with torch.inference_mode():
-        string, symbols = encode_y(model, known, shape, y)
+        string, symbols = encode_y(codec, known, shape, y)
     with pytest.raises(BitstreamError, match="not the coding"):
-        decode_y(model, known, shape, string + b"\0")
+        decode_y(codec, known, shape, string + b"\0")
     for wrong in (string[:-1], string + b"\1"):
         with contextlib.suppress(BitstreamError):
-            assert not np.array_equal(decode_y(model, known, shape, wrong), symbols)
+            assert not np.array_equal(decode_y(codec, known, shape, wrong), symbols)
     empty = AtomShape(np.zeros_like(shape.mask), 4, 0)
-    assert not decode_y(model, known, empty, b"").any()
+    assert not decode_y(codec, known, empty, b"").any()
     with pytest.raises(BitstreamError, match="empty"):
-        decode_y(model, known, empty, b"\1")
+        decode_y(codec, known, empty, b"\1")
 
 
 def test_a_fresh_process_with_two_threads_finds_the_same_symbols(
-    model: ConditionalModel, file: Path, tmp_path: Path
+    codec: CodecModel, codec_path: Path, tmp_path: Path
 ) -> None:
-    known, shape, y = conditional_atom(model, 21, 3, 3)
+    known, shape, y = random_atom(codec, 21, 3, 3)
     with torch.inference_mode():
-        string, symbols = encode_y(model, known, shape, y)
+        string, symbols = encode_y(codec, known, shape, y)
     np.savez(tmp_path / "atom.npz", z=known.z, reference=known.reference.numpy(), mask=shape.mask)
     program = f"""
 import sys; from pathlib import Path; import numpy as np; import torch
 torch.set_num_threads(2)
 from discover_stream.codec.conditional import AtomShape, Known, decode_y
-from discover_stream.codec.conditional_model import load_conditional
-model = load_conditional(Path({str(file)!r}))
+from discover_stream.codec.model import load_codec
+codec = load_codec(Path({str(codec_path)!r}))
 stored = np.load({str(tmp_path / "atom.npz")!r})
 known = Known(stored["z"], torch.from_numpy(stored["reference"]).contiguous(memory_format=torch.channels_last))
 shape = AtomShape(stored["mask"], {shape.quality}, {shape.kind}, {shape.top}, {shape.left})
-found = decode_y(model, known, shape, bytes.fromhex(sys.argv[1]))
+found = decode_y(codec, known, shape, bytes.fromhex(sys.argv[1]))
 np.save({str(tmp_path / "found.npy")!r}, found)
 """
     subprocess.run([sys.executable, "-c", program, string.hex()], check=True)
     assert np.array_equal(np.load(tmp_path / "found.npy"), symbols)
-
-
-def test_files_of_another_structure_are_refused(file: Path, tmp_path: Path) -> None:
-    from discover_stream.codec.model import MODEL_FILE, shipped_weights
-
-    with pytest.raises(InputError, match="another structure"):
-        load_conditional(shipped_weights() / MODEL_FILE)
-    with pytest.raises(InputError, match="no codec weights"):
-        load_conditional(tmp_path / "none.safetensors")
-    cut = tmp_path / "cut.safetensors"
-    cut.write_bytes(file.read_bytes()[:1000])
-    with pytest.raises(InputError, match="not readable"):
-        load_conditional(cut)

@@ -15,17 +15,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conditional_cases import conditional_atom, write_random_conditional
+from codec_cases import random_atom
 from exactness import KEYS, LARGEST, Case, Elsewhere, cases, decibels, recording, subsets
 from hypothesis import HealthCheck, given, settings
 
 from discover_stream.codec.atoms import cell_grid, cells_of
-from discover_stream.codec.conditional import decode_symbols, encode_symbols, encode_z, quantise, rebuild
-from discover_stream.codec.conditional_model import load_conditional
+from discover_stream.codec.conditional import decode_symbols, encode_symbols, encode_z, features_of, quantise, rebuild
 from discover_stream.codec.model import CodecModel, load_codec, shipped_weights
 from discover_stream.codec.packet import packet_bytes, parse_packet, route
 from discover_stream.codec.still import decode_packet, encode_frame
-from discover_stream.codec.transforms import TransformConfig
 from discover_stream.generation.render import load_vae
 from discover_stream.generation.vae import decode_latent
 from discover_stream.types import BitstreamError, Box, Frame, Image, Region
@@ -71,9 +69,9 @@ def check_every_subset(
 ) -> None:
     """Encode a frame; every subset of its tasks must decode elsewhere. `path` is that of the codec there."""
     frame = Frame("gate", 3, 10**18, picture_of(case.height, case.width, case.seed))
-    recorder, y, z = recording(codec)
-    packet = encode_frame(recorder, frame, case.scene, KEYS, quality=case.quality)
-    written = {atom.payload: values for atom, values in zip(packet.atoms, y.written, strict=True)}
+    with recording() as written:
+        packet = encode_frame(codec, frame, case.scene, KEYS, quality=case.quality)
+    sent = {atom.payload: symbols for atom, symbols in zip(packet.atoms, written.atoms, strict=True)}
     parts = subsets(packet)
     data = [packet_bytes(route(packet, keys)) for keys in parts]
     answer = elsewhere.ask(
@@ -83,9 +81,9 @@ def check_every_subset(
     grid = cell_grid(case.width, case.height)
     for index, keys in enumerate(parts):
         z_symbols, atoms = answer["symbols"][index]
-        assert np.array_equal(z_symbols, z.written[0])
+        assert np.array_equal(z_symbols, written.z[0])
         for payload, symbols in atoms.items():
-            assert np.array_equal(symbols.ravel(), written[payload].ravel())
+            assert np.array_equal(symbols, sent[payload])
         wanted = np.zeros(grid, dtype=bool)
         for task in case.scene:
             for region in case.scene[task] if KEYS[task] in keys else ():
@@ -146,32 +144,21 @@ def test_latents_and_pictures_agree_however_they_are_computed(
             assert decibels(answer["pictures"][index], pictures[index]) > PICTURES_AGREE_DB
 
 
-SMALL_AND_SHIPPED = pytest.mark.parametrize("size", ["small", "nano"])
-
-
-@pytest.fixture(scope="module")
-def conditional_paths(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    folder = tmp_path_factory.mktemp("conditional")
-    return {
-        "small": write_random_conditional(folder, 5),
-        "nano": write_random_conditional(folder, 6, TransformConfig()),
-    }
-
-
-@SMALL_AND_SHIPPED
-def test_atoms_of_the_conditional_codec_decode_elsewhere(
-    conditional_paths: dict[str, Path], elsewhere: Elsewhere, size: str
+@pytest.mark.parametrize("size", ["codec_path", "nano_path"])
+def test_atoms_with_a_z_of_their_own_decode_elsewhere(
+    elsewhere: Elsewhere, request: pytest.FixtureRequest, size: str
 ) -> None:
     """Atoms of any shape and kind, alone or eight at once: the same strings and symbols, nearly the same latents."""
-    model = load_conditional(conditional_paths[size])
+    path = request.getfixturevalue(size)
+    model = load_codec(path)
     random = np.random.default_rng(3)
-    count = 8 * max(1, EXAMPLES // 4) if size == "small" else 8
+    count = 8 * max(1, EXAMPLES // 4) if size == "codec_path" else 8
     sent, atoms, symbols, latents = [], [], [], []
     with torch.inference_mode():
         for seed in range(count):
-            known, shape, y = conditional_atom(model, seed, int(random.integers(1, 3)), int(random.integers(1, 4)))
+            known, shape, y = random_atom(model, seed, int(random.integers(1, 3)), int(random.integers(1, 4)))
             atoms.append((known, shape))
-            symbols.append(quantise(model, known, shape, y))
+            symbols.append(quantise(model, features_of(model, known)[0], shape, y))
             latents.append(rebuild(model, known, shape, symbols[-1]).numpy())
     strings = encode_symbols(model, atoms, symbols)
     # What an atom is coded with does not depend on what is coded beside it.
@@ -182,7 +169,7 @@ def test_atoms_of_the_conditional_codec_decode_elsewhere(
         sent.append((*place, z, known.reference.numpy(), strings[index]))
     for threads, batch, channels_last in ((1, 1, True), (2, 8, False), (2, 3, True)):
         answer = elsewhere.ask(
-            "conditional", model=str(conditional_paths[size]), atoms=sent,
+            "atoms", model=str(path), atoms=sent,
             threads=threads, batch=batch, channels_last=channels_last,
         )  # fmt: skip
         for index, (known, _) in enumerate(atoms):
@@ -192,16 +179,13 @@ def test_atoms_of_the_conditional_codec_decode_elsewhere(
             assert np.abs(answer["latents"][index] - latents[index]).max() < LATENTS_AGREE * wide
 
 
-def test_a_damaged_string_in_a_batch_is_refused(
-    conditional_paths: dict[str, Path],
-) -> None:
-    model = load_conditional(conditional_paths["small"])
+def test_a_damaged_string_in_a_batch_is_refused(codec: CodecModel) -> None:
     with torch.inference_mode():
-        drawn = [conditional_atom(model, seed, 2, 2) for seed in range(3)]
-        symbols = [quantise(model, *atom) for atom in drawn]
+        drawn = [random_atom(codec, seed, 2, 2) for seed in range(3)]
+        symbols = [quantise(codec, features_of(codec, known)[0], shape, y) for known, shape, y in drawn]
     atoms = [(known, shape) for known, shape, _ in drawn]
-    strings = encode_symbols(model, atoms, symbols)
+    strings = encode_symbols(codec, atoms, symbols)
     with pytest.raises(BitstreamError):
-        decode_symbols(model, atoms, [strings[0], strings[1] + b"\1\2\3\4\5", strings[2]])
-    for found, expected in zip(decode_symbols(model, atoms, strings), symbols, strict=True):
+        decode_symbols(codec, atoms, [strings[0], strings[1] + b"\1\2\3\4\5", strings[2]])
+    for found, expected in zip(decode_symbols(codec, atoms, strings), symbols, strict=True):
         assert np.array_equal(found, expected)

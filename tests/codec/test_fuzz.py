@@ -11,13 +11,11 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from conditional_cases import write_random_conditional
 from fuzz_mutators import any_bits, any_bytes, file_parts, join, resealed, split
 from fuzz_targets import Outcome, Target, all_targets
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from discover_stream.codec.conditional_model import load_conditional
 from discover_stream.codec.model import CodecModel
 from discover_stream.codec.records import Atom, Key, QuarterBox, Window
 from discover_stream.codec.stream import StreamInfo, StreamTask, header_bytes, parse_body
@@ -25,17 +23,14 @@ from discover_stream.codec.stream_coding import stream_packet_bytes
 from discover_stream.codec.stream_packet import MAX_PACKET_CELLS, StreamPacket
 from discover_stream.types import BitstreamError, Image, InputError
 
-NAMES = ("still", "stream", "sequence", "plates", "container", "coder", "conditional", "av1")
+NAMES = ("still", "stream", "sequence", "plates", "container", "coder", "atom", "av1")
 FOUND = Path(__file__).with_name("fuzz_found.txt")
 """Inputs that once showed a fault: target and hex a line, after a comment that says which."""
 
 
 @pytest.fixture(scope="module")
-def targets(
-    codec: CodecModel, picture_of: Callable[[int, int, int], Image], tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, Target]:
-    conditional = load_conditional(write_random_conditional(tmp_path_factory.mktemp("conditional"), 5))
-    return all_targets(codec, conditional, picture_of)
+def targets(codec: CodecModel, picture_of: Callable[[int, int, int], Image]) -> dict[str, Target]:
+    return all_targets(codec, picture_of)
 
 
 def test_every_target_is_here(targets: dict[str, Target]) -> None:
@@ -59,7 +54,7 @@ def test_damage_is_refused_or_is_another_message(targets: dict[str, Target], nam
     target, random = targets[name], Random(seed)
     source = target.seeds[number % len(target.seeds)]
     target.run(any_bytes(random, source))
-    for _ in range(2 if name == "conditional" else 25):
+    for _ in range(2 if name == "atom" else 25):
         target.run(target.bend(random, lambda part: any_bytes(random, part), source))
 
 

@@ -8,21 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conditional_cases import SMALL_CONDITIONAL, write_random_conditional
+from codec_cases import SMALL, write_random_codec
 from torch import Tensor
 from torch.nn import functional
 
 from discover_stream.codec.atom_sprites import Coming, latent_window, sprites_of
 from discover_stream.codec.composing import PlatePicture
-from discover_stream.codec.conditional_model import load_conditional
 from discover_stream.codec.latent_atoms import Autoencoder, LatentCodec
+from discover_stream.codec.model import load_codec
 from discover_stream.codec.painter import PaintJob
 from discover_stream.codec.quarter_box import QuarterBox
 from discover_stream.codec.records import Atom, AtomCoding, Window
 from discover_stream.types import BitstreamError, Image
 
 WIDTH, HEIGHT = 128, 96
-CHANNELS = SMALL_CONDITIONAL.latent_channels
+CHANNELS = SMALL.latent_channels
 
 
 def folded(pictures: Tensor) -> Tensor:
@@ -37,8 +37,8 @@ def unfolded(latents: Tensor) -> Tensor:
 
 @pytest.fixture(scope="module")
 def codec(tmp_path_factory: pytest.TempPathFactory) -> LatentCodec:
-    path = write_random_conditional(tmp_path_factory.mktemp("weights"), 3)
-    return LatentCodec(load_conditional(path), Autoencoder(folded, unfolded))
+    path = write_random_codec(tmp_path_factory.mktemp("weights"), 3)
+    return LatentCodec(load_codec(path), Autoencoder(folded, unfolded))
 
 
 def street() -> Image:
@@ -153,7 +153,7 @@ def test_damage_is_refused(codec: LatentCodec) -> None:
 
 
 def test_the_name_is_that_of_the_file(tmp_path: Path) -> None:
-    path = write_random_conditional(tmp_path, 4)
-    model = load_conditional(path)
+    path = write_random_codec(tmp_path, 4)
+    model = load_codec(path)
     assert LatentCodec(model, Autoencoder(folded, unfolded)).name == model.digest[:3]
     assert torch.is_tensor(model.medians)

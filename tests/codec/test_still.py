@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import crc32c
 import numpy as np
@@ -27,7 +26,6 @@ from discover_stream.codec.latent import (
 )
 from discover_stream.codec.model import CodecModel
 from discover_stream.codec.packet import (
-    MAX_REGIONS,
     Packet,
     PacketAtom,
     packet_bytes,
@@ -36,8 +34,9 @@ from discover_stream.codec.packet import (
     route,
     stripped,
 )
+from discover_stream.codec.scales import STILL
 from discover_stream.codec.still import decode_packet, encode_frame
-from discover_stream.types import BitstreamError, Box, Frame, Image, InputError, Region
+from discover_stream.types import BitstreamError, Box, Frame, Image, Region
 
 Pictures = Callable[[int, int, int], Image]
 KEYS = {"vehicles": 900, "pedestrians": 77, "everything": 40000, "signs": 5}
@@ -56,7 +55,7 @@ def symbols_of(codec: CodecModel, packet: Packet) -> tuple[np.ndarray, dict[byte
 
 
 def canvas_of(codec: CodecModel, packet: Packet, monkeypatch: pytest.MonkeyPatch) -> tuple[torch.Tensor, torch.Tensor]:
-    """y' and the mask as a decode hands them to the synthesis."""
+    """y^ and the mask as a decode hands them to the synthesis."""
     seen: list[torch.Tensor] = []
     synthesise = codec.network.synthesise
 
@@ -96,18 +95,18 @@ def test_every_subset_decodes_to_the_encoders_symbols(
     seed: int,
 ) -> None:
     height, width = sides
-    recorder, y, z = recording(codec)
-    packet = encode_frame(recorder, frame(picture_of(height, width, seed)), scene, KEYS, quality=quality)
-    written = {atom.payload: values for atom, values in zip(packet.atoms, y.written, strict=True)}
+    with recording() as written:
+        packet = encode_frame(codec, frame(picture_of(height, width, seed)), scene, KEYS, quality=quality)
+    sent_symbols = {atom.payload: symbols for atom, symbols in zip(packet.atoms, written.atoms, strict=True)}
     rows, columns = cell_grid(width, height)
     patch = pytest.MonkeyPatch()
     whole, whole_mask = canvas_of(codec, packet, patch)
     for keys in subsets(packet):
         part = routed(packet, keys)
         z_symbols, atoms = symbols_of(codec, part)
-        assert np.array_equal(z_symbols, z.written[0])
+        assert np.array_equal(z_symbols, written.z[0])
         for payload, symbols in atoms.items():
-            assert np.array_equal(symbols.ravel(), written[payload])
+            assert np.array_equal(symbols, sent_symbols[payload])
         # Exactly the cells that the boxes of these tasks touch.
         names = [task for task in scene if KEYS[task] in keys]
         wanted = np.zeros((rows, columns), dtype=bool)
@@ -211,12 +210,15 @@ from pathlib import Path
 torch.set_num_threads(2)
 codec = load_codec(Path(sys.argv[1]))
 frame = decode_packet(codec, parse_packet(Path("packet").read_bytes(), camera="gate"))
-indices = codec.scales.indices(np.load("z.npy"), 3)
-np.savez("decoded.npz", latent=frame.latent.numpy(), sent=frame.sent, indices=indices)
+base = codec.scales.base(np.load("z.npy"), 3, 0)
+indices = codec.scales.indices(base, 1, True, np.load("sizes.npy"))
+np.savez("decoded.npz", latent=frame.latent.numpy(), sent=frame.sent, base=base, indices=indices)
 """
     # A hyper-latent large enough for numpy's matrix products to use threads, of which there it has one.
     z = np.random.default_rng(0).integers(-40, 41, (codec.network.config.z_channels, 40, 60))
+    sizes = np.random.default_rng(1).integers(0, 20, (codec.network.config.y_channels, 160, 240))
     np.save(tmp_path / "z.npy", z)
+    np.save(tmp_path / "sizes.npy", sizes)
     run = subprocess.run(
         [sys.executable, "-c", program, str(codec_path)],
         cwd=tmp_path,
@@ -229,7 +231,9 @@ np.savez("decoded.npz", latent=frame.latent.numpy(), sent=frame.sent, indices=in
     there = np.load(tmp_path / "decoded.npz")
     assert np.array_equal(there["sent"], here.sent)
     assert here.sent.any()
-    assert np.array_equal(there["indices"], codec.scales.indices(z, 3))
+    base = codec.scales.base(z, 3, STILL)
+    assert np.array_equal(there["base"], base)
+    assert np.array_equal(there["indices"], codec.scales.indices(base, 1, True, sizes))
     assert np.allclose(there["latent"], here.latent.numpy(), rtol=1e-3, atol=1e-3)
 
 
@@ -237,17 +241,16 @@ np.savez("decoded.npz", latent=frame.latent.numpy(), sent=frame.sent, indices=in
 def test_symbols_do_not_depend_on_the_number_of_threads(
     nano_codec: CodecModel, picture_of: Pictures, encoder: int, decoder: int
 ) -> None:
-    recorder, y, z = recording(nano_codec)
     scene = {**SCENE, "signs": [Region(0, 1.0, Box(0, 0, 1e6, 1e6))]}
     torch.set_num_threads(encoder)
-    data = packet_bytes(encode_frame(recorder, frame(picture_of(200, 190, 5)), scene, KEYS, quality=6))
+    with recording() as written:
+        data = packet_bytes(encode_frame(nano_codec, frame(picture_of(200, 190, 5)), scene, KEYS, quality=6))
     torch.set_num_threads(decoder)
     z_symbols, atoms = symbols_of(nano_codec, parse_packet(data))
-    assert np.array_equal(z_symbols, z.written[0])
-    assert all(
-        np.array_equal(symbols.ravel(), written) for symbols, written in zip(atoms.values(), y.written, strict=True)
-    )
-    assert np.unique(np.concatenate(y.written)).size > 20
+    assert np.array_equal(z_symbols, written.z[0])
+    assert all(map(np.array_equal, atoms.values(), written.atoms))
+    assert len(atoms) == len(written.atoms)
+    assert np.unique(np.concatenate([symbols.ravel() for symbols in written.atoms])).size > 20
     assert bool(decode_packet(nano_codec, parse_packet(data)).latent.isfinite().all())
 
 
@@ -323,57 +326,6 @@ def test_the_same_box_twice_in_one_task_is_two_regions(codec: CodecModel, pictur
     packet = encode_frame(codec, frame(picture_of(20, 20, 0)), scene, KEYS, quality=4)
     assert [region.labels for region in packet.regions] == [((0, 8), (1, 4)), ((1, 6),)]
     assert len(packet.atoms) == 1
-
-
-def one_region(**changes: Any) -> dict[str, list[Region]]:
-    return {"vehicles": [dataclasses.replace(Region(0, 1.0, Box(0, 0, 9, 9)), **changes)]}
-
-
-@pytest.mark.parametrize(
-    ("scene", "options", "reason"),
-    [
-        (one_region(), {"quality": 0}, "quality 0"),
-        (one_region(), {"quality": 9}, "quality 9"),
-        (one_region(score=float("nan")), {}, "not a number"),
-        (one_region(box=Box(0, float("nan"), 4, 4)), {}, "not a number"),
-        (one_region(label=2**15), {}, "label 32768"),
-        (one_region(label=-1), {}, "label -1"),
-        (one_region(track=2**31), {}, "track"),
-        ({"unknown": []}, {}, "'unknown' has no key"),
-        ({f"t{i}": [] for i in range(64)}, {"keys": {f"t{i}": i for i in range(64)}}, "64 tasks"),
-        ({"a": [], "b": []}, {"keys": {"a": 3, "b": 3}}, "'a' and 'b' share the key 3"),
-        ({"a": []}, {"keys": {"a": 2**16}}, "no key"),
-    ],
-)
-def test_what_the_format_cannot_say_is_refused_in_one_line(
-    codec: CodecModel, picture_of: Pictures, scene: dict[str, list[Region]], options: dict[str, Any], reason: str
-) -> None:
-    with pytest.raises(InputError, match=f"camera gate, seq 3: .*{reason}") as caught:
-        encode_frame(
-            codec, frame(picture_of(20, 20, 0)), scene, options.get("keys", KEYS), quality=options.get("quality", 4)
-        )
-    assert "\n" not in str(caught.value)
-
-
-def test_more_regions_than_the_format_holds_are_refused(codec: CodecModel, picture_of: Pictures) -> None:
-    many = [Region(0, 1.0, Box(0, 0, 9, 9), track) for track in range(MAX_REGIONS + 1)]
-    with pytest.raises(InputError, match="4097 regions"):
-        encode_frame(codec, frame(picture_of(20, 20, 0)), {"vehicles": many}, KEYS, quality=4)
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.zeros((4, 4), np.uint8),
-        np.zeros((4, 4, 4), np.uint8),
-        np.zeros((4, 4, 3), np.float32),
-        np.zeros((0, 4, 3), np.uint8),
-        np.zeros((1, 8193, 3), np.uint8),
-    ],
-)
-def test_what_is_no_picture_is_refused(codec: CodecModel, image: Any) -> None:
-    with pytest.raises(InputError, match="camera gate, seq 3"):
-        encode_frame(codec, frame(image), {}, KEYS, quality=4)
 
 
 def test_boxes_of_any_extent_are_cut_to_the_picture(codec: CodecModel, picture_of: Pictures) -> None:

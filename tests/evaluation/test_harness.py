@@ -199,8 +199,8 @@ def test_judges_see_every_layer_of_a_codecs_pyramid() -> None:
     assert all(every % 2 == 1 for every in EVERY.values())
 
 
-ELSEWHERE = {"vvc-intra", "ours-conditional"}
-"""Systems of no grid: they need a program, or weights, that few have."""
+ELSEWHERE = {"vvc-intra"}
+"""Systems of no grid: they need a program that few have."""
 
 
 @pytest.mark.parametrize("size", ["tiny", "quick", "full"])

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from tiny_diffusion import stable_folder
 from tiny_training import CODEC
 
+from discover_stream.codec.model import MODEL_FILE, load_codec
 from discover_stream.codec.packet import parse_packet
 from discover_stream.codec.transforms import TransformConfig
 from discover_stream.decoding import FrameDecoder
-from discover_stream.evaluation.experiments.codecs import ConditionalCodec, load_still_codec
+from discover_stream.evaluation.experiments.codecs import PacketCodec
 from discover_stream.evaluation.experiments.modes import MODES, Models, PaperSystem, build_mode
 from discover_stream.evaluation.systems import Clip, System, SystemSpec
 from discover_stream.generation.diffusion import build_control
@@ -23,7 +24,7 @@ from discover_stream.generation.vae import latent_space
 from discover_stream.generation.weights import load_stable, load_stable_vae
 from discover_stream.semantics.labels import load_label_set
 from discover_stream.training.conditional import TrainableConditional
-from discover_stream.training.export import export_conditional
+from discover_stream.training.export import export_codec
 from discover_stream.types import BitstreamError, Box, Image, InputError, Region
 
 LABELS = load_label_set("object-detection")
@@ -52,7 +53,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     control.save_pretrained(folder / "controlnet")
     codec = TrainableConditional(TINY)
     with torch.no_grad():
-        export_conditional(codec, folder / "codec.safetensors", latent_space=latent_space(load_stable_vae(folder)))
+        export_codec(codec, folder / "codec.safetensors", latent_space=latent_space(load_stable_vae(folder)))
     return folder
 
 
@@ -68,10 +69,9 @@ def mode(models: Models, text: str) -> PaperSystem:
 
 
 def test_a_trained_codec_comes_back_from_its_bytes_alone(tiny: Path) -> None:
-    codec = load_still_codec(tiny)
-    assert isinstance(codec, ConditionalCodec)
+    codec = PacketCodec(load_codec(tiny / MODEL_FILE))
     data = codec.encode(picture(), REGIONS[:2], (0, 2), 3)
-    got = load_still_codec(tiny).decode(data)
+    got = PacketCodec(load_codec(tiny / MODEL_FILE)).decode(data)
     assert (got.width, got.height, got.tags) == (100, 70, (0, 2))
     wanted = np.zeros((5, 7), bool)
     wanted[0:3, 1:4] = wanted[2:4, 4:6] = True
@@ -167,8 +167,8 @@ def test_models_are_named_by_what_their_weights_hold(tiny: Path, tmp_path: Path)
 def test_weights_that_do_not_belong_together_are_refused(tiny: Path, tmp_path: Path) -> None:
     for part in ("unet", "vae", "scheduler", "tokenizer", "text_encoder", "controlnet"):
         (tmp_path / part).symlink_to(tiny / part)
-    with pytest.raises(InputError, match="no codec there"):
+    with pytest.raises(InputError, match="no codec weights here"):
         Models.load(tmp_path, LABELS, "machine")
-    export_conditional(TrainableConditional(TINY), tmp_path / "codec.safetensors", latent_space="another")
+    export_codec(TrainableConditional(TINY), tmp_path / "codec.safetensors", latent_space="another")
     with pytest.raises(InputError, match="not made for each other"):
         Models.load(tmp_path, LABELS, "machine")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from benchmarks.weights import MISSING, Point, boxes, measured, ratio, systems
+from benchmarks.weights import MISSING, QUALITIES, Point, box_cells, boxes, measured, ratio, systems
 from discover_stream.evaluation.deep_features import DeepFeatures
-from discover_stream.evaluation.ours_conditional import box_cells
+from discover_stream.evaluation.registry import is_ours
 from discover_stream.evaluation.systems import SystemSpec
 
 
@@ -43,7 +45,10 @@ def test_every_byte_of_a_picture_counts() -> None:
     assert found.distance < 2
 
 
-def test_the_learned_codec_is_measured_where_it_is_asked_for() -> None:
-    names = [{spec.name for spec in systems(wanted)} for wanted in (False, True)]
-    assert names[1] - names[0] == {"ours-conditional"}
-    assert {"jpeg", "webp", "avif", "x265-intra"} <= names[0]
+def test_weights_of_another_folder_are_measured_beside_the_shipped_ones() -> None:
+    shipped, both = (set(systems(folder)) for folder in (None, Path("runs/codec")))
+    assert shipped < both
+    assert {spec.values()["weights"] for spec in both - shipped} == {"runs/codec"}
+    ours = [{spec.values()["quality"] for spec in group if is_ours(spec.name)} for group in (shipped, both - shipped)]
+    assert ours == [set(QUALITIES)] * 2
+    assert {"jpeg", "webp", "avif", "x265-intra"} <= {spec.name for spec in shipped}

@@ -98,6 +98,8 @@ def test_changes_are_bounded_by_provenance_and_reported() -> None:
     latent = bounded(sampled, received, provenance, ChangeBounds(sent=1.0, propagated=2.0))
     assert latent[0, 0, 0].tolist() == [1.0, -2.0, 9.0]
     assert latent[0, 1, 0].tolist() == pytest.approx([0.5, 0.1, -9.0])
+    # Unless it is told otherwise, it leaves what was sent as it came.
+    assert bounded(sampled, received, provenance, ChangeBounds())[0, :, 0, 0].tolist() == [0.0, 0.0]
     report = ChangeReport()
     report.add(latent[0], received[0], provenance[0])
     assert report.means() == pytest.approx({"generated": 9.0, "propagated": 1.05, "sent": 0.75})

@@ -10,9 +10,9 @@ from diffusers import UNet2DConditionModel
 from tiny_diffusion import stable_folder
 
 from discover_stream.codec.model import MODEL_FILE
-from discover_stream.codec.network import CodecConfig
 from discover_stream.codec.packet import packet_bytes, parse_packet
 from discover_stream.codec.still import encode_frame
+from discover_stream.codec.transforms import TransformConfig
 from discover_stream.config_decoding import DecodingConfig, Hardware
 from discover_stream.decode_options import DecodeOptions
 from discover_stream.decoding import FrameDecoder, PacketRequest
@@ -22,11 +22,11 @@ from discover_stream.generation.reuse import KeptPictures
 from discover_stream.generation.vae import latent_space
 from discover_stream.generation.weights import load_stable_vae
 from discover_stream.sdk import LazyDecoder
-from discover_stream.training.codec import TrainableCodec
+from discover_stream.training.conditional import TrainableConditional
 from discover_stream.training.export import export_codec
 from discover_stream.types import Box, Frame, InputError, Provenance, Region
 
-TINY_CODEC = CodecConfig(
+TINY_CODEC = TransformConfig(
     stem_channels=8,
     analysis_channels=16,
     wide_channels=16,
@@ -34,6 +34,7 @@ TINY_CODEC = CodecConfig(
     z_channels=8,
     groups=(8, 16),
     hyper_channels=16,
+    reference_channels=8,
     synthesis_channels=16,
     latent_channels=4,
 )
@@ -46,7 +47,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = stable_folder(tmp_path_factory.mktemp("sd") / "weights")
     build_control(UNet2DConditionModel.from_pretrained(root, subfolder="unet")).save_pretrained(root / "controlnet")
     torch.manual_seed(5)
-    export_codec(TrainableCodec(TINY_CODEC).eval(), root / MODEL_FILE, latent_space=latent_space(load_stable_vae(root)))
+    export_codec(
+        TrainableConditional(TINY_CODEC).eval(), root / MODEL_FILE, latent_space=latent_space(load_stable_vae(root))
+    )
     return root
 
 
@@ -95,6 +98,6 @@ def test_large_pictures_go_in_tiles_that_bound_what_the_networks_see(
 def test_a_codec_of_other_latents_is_refused(folder: Path, tmp_path: Path) -> None:
     other = tmp_path / "weights"
     shutil.copytree(folder, other)
-    export_codec(TrainableCodec(TINY_CODEC).eval(), other / MODEL_FILE, latent_space="0123456789abcdef")
+    export_codec(TrainableConditional(TINY_CODEC).eval(), other / MODEL_FILE, latent_space="0123456789abcdef")
     with pytest.raises(InputError, match="not made for each other"):
         FrameDecoder.load(other)

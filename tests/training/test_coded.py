@@ -5,22 +5,12 @@ import pytest
 import torch
 from tiny_training import CODEC, smooth_pictures
 
-from discover_stream.codec.conditional_model import load_conditional
+from discover_stream.codec.model import load_codec
 from discover_stream.codec.transforms import TransformConfig
-from discover_stream.training.codec import rate_weight
 from discover_stream.training.coded import code_cells
 from discover_stream.training.conditional import TrainableConditional
-from discover_stream.training.export import export_conditional
+from discover_stream.training.export import export_codec
 from discover_stream.training.pairs import Examples
-
-
-def test_the_rate_weighs_little_until_the_codec_has_found_its_symbols() -> None:
-    assert rate_weight(0.0) == rate_weight(0.35) == pytest.approx(0.05)
-    assert rate_weight(0.475) == pytest.approx(0.05**0.5)
-    assert rate_weight(0.6) == rate_weight(1.0) == pytest.approx(1.0)
-    assert rate_weight(0.0, (0.0, 0.3)) == pytest.approx(0.05)
-    assert rate_weight(0.15, (0.0, 0.3)) == pytest.approx(0.05**0.5)
-    assert rate_weight(0.3, (0.0, 0.3)) == pytest.approx(1.0)
 
 
 @torch.no_grad()
@@ -35,8 +25,8 @@ def test_training_counts_the_bits_that_coding_takes(tmp_path: Path, kind: int) -
     references = torch.randn(2, 16, 16, 16) * kind
     batch = Examples(pictures, latents, references, masks, torch.full((2,), kind))
     codec.start_alive(batch)
-    export_conditional(codec, tmp_path / "codec.safetensors", latent_space="x")
-    model = load_conditional(tmp_path / "codec.safetensors")
+    export_codec(codec, tmp_path / "codec.safetensors", latent_space="x")
+    model = load_codec(tmp_path / "codec.safetensors")
     received, y_bits, z_bits = codec(batch, torch.tensor([4, 4]))
     mask = masks[0, 0].numpy() > 0
     for index in range(2):

@@ -1,9 +1,11 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
 from discover_stream.codec.transforms import TransformConfig
-from discover_stream.training.conditional import TrainableConditional
+from discover_stream.training.conditional import TrainableConditional, gaussian_bits, round_through
 from discover_stream.training.pairs import Examples
 
 TINY = TransformConfig(
@@ -40,6 +42,25 @@ def loss_of(codec: TrainableConditional, batch: Examples, noisy: bool) -> torch.
     quality = torch.full((len(batch.kinds),), 4)
     output, y_bits, z_bits = codec(batch, quality, noisy=noisy)
     return (output - batch.latents).pow(2).mean() + 1e-4 * (y_bits + z_bits).mean() / 64
+
+
+@pytest.mark.parametrize(("residual", "scale"), [(0.0, 0.5), (1.3, 0.8), (-2.0, 3.0)])
+def test_bits_equal_the_integral_of_the_gaussian(residual: float, scale: float) -> None:
+    def cumulative(value: float) -> float:
+        return 0.5 * (1 + math.erf(value / scale / math.sqrt(2)))
+
+    expected = -math.log2(cumulative(residual + 0.5) - cumulative(residual - 0.5))
+    found = gaussian_bits(torch.tensor([residual], dtype=torch.float64), torch.tensor([scale], dtype=torch.float64))
+    assert float(found) == pytest.approx(expected, rel=1e-6)
+
+
+def test_rounding_passes_the_gradient() -> None:
+    value = torch.tensor([0.2, 1.7], requires_grad=True)
+    rounded = round_through(value)
+    rounded.sum().backward()  # type: ignore[no-untyped-call]
+    assert rounded.tolist() == [0.0, 2.0]
+    assert value.grad is not None
+    assert value.grad.tolist() == [1.0, 1.0]
 
 
 def test_the_loss_falls_on_unseen_data() -> None:

@@ -19,7 +19,7 @@ from tiny_training import (
 )
 from torch import Tensor
 
-from discover_stream.codec.conditional_model import load_conditional
+from discover_stream.codec.model import load_codec
 from discover_stream.generation.diffusion import Diffusion, build_control, build_prior, build_schedule
 from discover_stream.generation.text import TagEmbedding
 from discover_stream.generation.vae import build_vae
@@ -34,6 +34,7 @@ from discover_stream.training.joint import (
     freeze_encoder,
     picture_error,
     rate_of,
+    rate_weight,
     weight_of,
     weighted_latent_error,
 )
@@ -62,6 +63,14 @@ def tiny_models(seed: int = 0) -> JointModels:
     vae = build_vae(models.vae.shape).requires_grad_(False)
     codec = TrainableConditional(models.codec.shape(16), job_of(configuration(NANO), "codec", Path()).compute.autocast)
     return JointModels(codec, vae, diffusion)
+
+
+def test_the_rate_weighs_little_until_the_codec_has_found_its_symbols() -> None:
+    for start, end in ((0.35, 0.6), (0.0, 0.3)):
+        ramp = (start, end)
+        assert rate_weight(0.0, ramp) == rate_weight(start, ramp) == pytest.approx(0.05)
+        assert rate_weight((start + end) / 2, ramp) == pytest.approx(0.05**0.5)
+        assert rate_weight(end, ramp) == rate_weight(1.0, ramp) == pytest.approx(1.0)
 
 
 def test_bits_count_per_pixel_of_the_picture_or_of_what_was_sent() -> None:
@@ -193,7 +202,7 @@ def test_the_papers_size_builds_learns_saves_and_loads_strictly(tmp_path: Path) 
     one, two = (load_file(folder / "codec-float.safetensors") for folder in (tmp_path / "one", tmp_path / "two"))
     assert torch.equal(one["network.g_a.0.weight"], two["network.g_a.0.weight"])
     assert not torch.equal(one["network.g_s.0.weight"], two["network.g_s.0.weight"])
-    assert load_conditional(tmp_path / "two" / "codec.safetensors").network.config.elic
+    assert load_codec(tmp_path / "two" / "codec.safetensors").network.config.elic
     assert isinstance(config.models, StableModels)
     fresh = random_diffusion(config.models.widths)
     assert load_control(fresh, tmp_path / "two")

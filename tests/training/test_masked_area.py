@@ -11,17 +11,16 @@ from benchmarks.atoms import Thing
 from benchmarks.masked_area import (
     Point,
     av1,
-    conditional,
     curves,
     found_share,
     frames_of,
+    key,
     measured,
     plot,
     still,
     truth_of,
 )
 from discover_stream.codec.composing import PlatePicture
-from discover_stream.codec.conditional_model import load_conditional
 from discover_stream.codec.latent_atoms import LatentCodec
 from discover_stream.codec.model import load_codec, shipped_weights
 from discover_stream.codec.records import QuarterBox
@@ -32,7 +31,7 @@ from discover_stream.generation.render import VAE_FILE, load_vae
 from discover_stream.generation.vae import VaeShape, build_vae
 from discover_stream.painting import autoencoder
 from discover_stream.training.conditional import TrainableConditional
-from discover_stream.training.export import export_conditional
+from discover_stream.training.export import export_codec
 from discover_stream.types import Box, Image
 from discover_stream.video.simulate import SimulatedCamera
 
@@ -100,16 +99,16 @@ def test_ours_and_av1_stand_in_one_plot(found: list[Thing], tmp_path: Path) -> N
     torch.manual_seed(0)
     small = TransformConfig(**CODEC | {"groups": (4, 8)})  # type: ignore[arg-type]
     with torch.no_grad():
-        export_conditional(TrainableConditional(small), tmp_path / "codec.safetensors", latent_space="x")
-    model = load_conditional(tmp_path / "codec.safetensors")
-    random = conditional(LatentCodec(model, autoencoder(build_vae(VaeShape(8)).eval())))
+        export_codec(TrainableConditional(small), tmp_path / "codec.safetensors", latent_space="x")
+    model = load_codec(tmp_path / "codec.safetensors")
+    random = key(LatentCodec(model, autoencoder(build_vae(VaeShape(8)).eval())))
     shipped = still(load_codec(), load_vae(shipped_weights() / VAE_FILE))
-    coders = {"av1 residual": av1(True), "still": shipped, "conditional": random}
-    settings = {"av1 residual": (20, 50), "still": (1, 8), "conditional": (1,)}
+    coders = {"av1 residual": av1(True), "still": shipped, "key": random}
+    settings = {"av1 residual": (20, 50), "still": (1, 8), "key": (1,)}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("benchmarks.masked_area.QUANTIZERS", settings)
         points = curves(coders, frames_of(found), NanoDetector())
-    assert [point.system for point in points] == ["av1 residual"] * 2 + ["still"] * 2 + ["conditional"]
+    assert [point.system for point in points] == ["av1 residual"] * 2 + ["still"] * 2 + ["key"]
     assert [point.setting for point in points] == [50, 20, 1, 8, 1]
     assert all(point.bpp > 0 and 0 <= point.ap50 <= 1 for point in points)
     assert points[1].ap50 >= 0.5

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 from tiny_training import NANO, configuration, job_of, joint_section, write_pictures
 
-from discover_stream.codec.conditional_model import load_conditional
+from discover_stream.codec.model import load_codec
 from discover_stream.generation.diffusion import build_prior
 from discover_stream.generation.render import load_vae
 from discover_stream.generation.text import TagEmbedding
@@ -53,7 +53,7 @@ def test_each_stage_goes_on_from_the_one_before(tmp_path: Path) -> None:
     )
     for name in ("codec", "task", "control", "distill"):
         assert all(path.exists() for path in run_stage(prepare(config, name, pictures, cpu=True))), name
-    assert load_conditional(tmp_path / "two" / "codec.safetensors").latent_space == latent_space(load_vae(vae))
+    assert load_codec(tmp_path / "two" / "codec.safetensors").latent_space == latent_space(load_vae(vae))
     controls = [load_file(tmp_path / name / "control.safetensors") for name in ("one", "two", "control", "distill")]
     key = "control.controlnet_mid_block.weight"
     assert all(not torch.equal(one[key], two[key]) for one, two in pairwise(controls))

@@ -80,7 +80,7 @@ def test_full_transforms_are_those_of_compressai() -> None:
         ("models.codec.y_channels=90", "must add up"),
         ("stages.codec.sizes=[[256, 4]]", "192 pixels a side at most"),
         ("stages.codec.kinds=[0, 0, 0]", "all zero"),
-        ("stages.codec.rate_ramp=[0.6, 0.6]", "end after it starts"),
+        ("stages.codec.rate_ramp=[0.6, 0.6]", "end after they start"),
         ("stages.vae={out: x, minutes: 1, steps: 1}", "give one of the two"),
     ],
 )

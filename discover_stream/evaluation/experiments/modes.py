@@ -18,19 +18,16 @@ from pathlib import Path
 
 import numpy as np
 
-from discover_stream.codec.model import CodecModel, shipped_weights
-from discover_stream.evaluation.experiments.codecs import PacketCodec, StillCodec, load_still_codec
+from discover_stream.codec.model import MODEL_FILE, load_codec, shipped_weights
+from discover_stream.evaluation.experiments.codecs import PacketCodec
 from discover_stream.evaluation.registry import BUILDERS, build_system
-from discover_stream.evaluation.store import folder_digest
+from discover_stream.evaluation.store import WEIGHTS, folder_digest
 from discover_stream.evaluation.systems import Chunk, Clip, Coded, Decoded, Setting, System, SystemSpec
 from discover_stream.generation.render import Renderer, RenderJob
 from discover_stream.generation.sampling import ChangeBounds, SamplePlan
 from discover_stream.generation.vae import latent_space
 from discover_stream.semantics.tags import condition_text, picture_tags
 from discover_stream.types import Box, Image, InputError, LabelSet, Profile, Provenance, Region
-
-WEIGHTS = (".safetensors", ".bin", ".json")
-"""What weights lie in, and (of Stable Diffusion's folders) how networks, scheduler and tokenizer are to be used."""
 
 FREE = ChangeBounds(math.inf, math.inf, math.inf)
 """The papers let sampling change what was sent as it likes."""
@@ -83,7 +80,7 @@ class Models:
         digest: names all weights.
     """
 
-    codec: StillCodec
+    codec: PacketCodec
     renderer: Renderer
     labels: LabelSet
     profile: Profile
@@ -98,9 +95,8 @@ class Models:
             InputError: weights are missing, damaged, or do not belong together.
         """
         folder = weights or shipped_weights()
-        codec, renderer = load_still_codec(folder), Renderer.load(folder)
-        model: CodecModel | object = codec.model if isinstance(codec, PacketCodec) else getattr(codec, "model", None)
-        if getattr(model, "latent_space", "") != latent_space(renderer.vae):
+        codec, renderer = PacketCodec(load_codec(folder / MODEL_FILE)), Renderer.load(folder)
+        if codec.model.latent_space != latent_space(renderer.vae):
             raise InputError(f"{folder}: codec and VAE were not made for each other; use the files of one release")
         digest = folder_digest(folder, WEIGHTS)
         return cls(codec, renderer, labels, profile, "control" in renderer.generator.networks, digest)
