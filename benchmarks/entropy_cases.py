@@ -26,8 +26,8 @@ from discover_stream.codec.conditional import (
     read_strings,
     rebuild,
     write_strings,
+    z_symbols,
 )
-from discover_stream.codec.entropy import LIMIT
 from discover_stream.codec.latent import coarse_state, quantise_atom, rebuild_atom, window_of
 from discover_stream.codec.mask import bounds_of, write_mask
 from discover_stream.codec.model import CodecModel
@@ -170,7 +170,7 @@ class KeyFrame(CodedFrame):
         flagged = self.model.network.with_flag(latent_of(vae, plate)[None].float(), torch.ones(1))
         tensor = picture_tensor(picture)
         y, z = self._analyse(tensor, flagged)
-        symbols = (z[0] - self.model.medians).round().clamp(1 - LIMIT, LIMIT - 1).numpy().astype(np.int64)
+        symbols = z_symbols(self.model, z)
         self._known.append(Known(symbols, flagged))
         self._pictures.append(tensor)
         self._ys.append(y)

@@ -68,6 +68,12 @@ def _learned(file: Path, modified_ns: int) -> LatentCodec:
     return load_learned(file)
 
 
+@cache
+def _digest(file: Path, modified_ns: int) -> bytes:
+    """SHA-256 of a weights file: every packet with learned atoms asks for it."""
+    return sha256(file.read_bytes()).digest()
+
+
 def learned_codec() -> LatentCodec:
     """The codec that encoders use, loaded once a process.
 
@@ -90,8 +96,9 @@ def learned_painter(model: bytes) -> LatentCodec:
     folders = codec_folders()
     try:
         for file in [file for folder in folders for file in sorted(folder.glob(ALL_FILES))]:
-            if sha256(file.read_bytes()).digest()[: len(model)] == model:
-                return _learned(file, file.stat().st_mtime_ns)
+            modified_ns = file.stat().st_mtime_ns
+            if _digest(file, modified_ns)[: len(model)] == model:
+                return _learned(file, modified_ns)
     except InputError as error:
         raise BitstreamError(str(error)) from None
     searched = " or ".join(map(str, folders))

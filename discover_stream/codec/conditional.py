@@ -78,6 +78,12 @@ def z_shape(model: CodecModel, mask: CellMask) -> tuple[int, int, int]:
     return model.network.config.z_channels, mask.shape[0] // Z_TO_Y, mask.shape[1] // Z_TO_Y
 
 
+def z_symbols(model: CodecModel, z: Tensor) -> Integers:
+    """Symbols (N, hz, wz) of a z (1, N, hz, wz) as the analysis gives it."""
+    symbols: Integers = (z[0] - model.medians).round().clamp(1 - LIMIT, LIMIT - 1).numpy().astype(np.int64)
+    return symbols
+
+
 def encode_z(model: CodecModel, symbols: Integers) -> bytes:
     """Symbols of z (N, hz, wz) as one coder string."""
     return encode_zs(model, [symbols])[0]

@@ -63,12 +63,12 @@ def coarse_state(model: CodecModel, symbols: Integers, quality: int) -> CoarseSt
     z_hat = (torch.from_numpy(symbols).float() + model.medians)[None]
     psi = model.network.h_s(z_hat)
     said, own = model.scales.base_rows([symbols])
-    return CoarseState(quality, z_hat, torch.cat([psi, no_reference(model, psi)], dim=1), said, own)
+    return CoarseState(quality, z_hat, torch.cat([psi, no_reference(model, *psi.shape[2:])], dim=1), said, own)
 
 
-def no_reference(model: CodecModel, like: Tensor) -> Tensor:
-    """psi_r (1, reference, h, w) where there is no reference, for features (1, C, h, w)."""
-    return like.new_zeros(1, model.network.config.reference_channels, *like.shape[2:])
+def no_reference(model: CodecModel, rows: int, columns: int) -> Tensor:
+    """psi_r (1, reference, rows, columns) where there is no reference."""
+    return torch.zeros(1, model.network.config.reference_channels, rows, columns)
 
 
 def encode_coarse(model: CodecModel, symbols: Integers) -> bytes:

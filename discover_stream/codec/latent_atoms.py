@@ -31,8 +31,8 @@ from discover_stream.codec.conditional import (
     encode_z,
     rebuild,
     z_shape,
+    z_symbols,
 )
-from discover_stream.codec.entropy import LIMIT
 from discover_stream.codec.model import CodecModel
 from discover_stream.codec.network import Z_TO_Y
 from discover_stream.codec.painter import Painted, PaintJob, check_size
@@ -98,8 +98,7 @@ class LatentCodec:
         picture = picture_tensor(samples)
         flagged = self._flagged([job])[0]
         y, z = network.analyse(picture, network.reference_features(flagged))
-        symbols = (z[0] - self._model.medians).round().clamp(1 - LIMIT, LIMIT - 1).numpy().astype(np.int64)
-        return Sketch(self._model, job, y, symbols, flagged)
+        return Sketch(self._model, job, y, z_symbols(self._model, z), flagged)
 
     @torch.no_grad()
     def paint(self, jobs: Sequence[PaintJob]) -> list[Painted]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from discover_stream.codec.atoms import CellMask, cell_grid, plan_atoms
-from discover_stream.codec.entropy import LIMIT
+from discover_stream.codec.conditional import z_symbols
 from discover_stream.codec.latent import (
     coarse_state,
     decode_atom_mask,
@@ -216,10 +216,9 @@ def encode_frame(
 def analyse_still(model: CodecModel, picture: Tensor) -> tuple[Tensor, npt.NDArray[np.int64]]:
     """y (1, M, H/16, W/16) before its gain, and symbols of z (N, H/64, W/64), of a picture (1, 3, H, W) without
     reference, see `picture_tensor`."""
-    grid = picture.new_zeros(1, 1, picture.shape[2] // Y_STRIDE, picture.shape[3] // Y_STRIDE)
-    y, z = model.network.analyse(picture, no_reference(model, grid))
-    symbols = (z[0] - model.medians).round().clamp(1 - LIMIT, LIMIT - 1).numpy().astype(np.int64)
-    return y, symbols
+    rows, columns = (side // Y_STRIDE for side in picture.shape[2:])
+    y, z = model.network.analyse(picture, no_reference(model, rows, columns))
+    return y, z_symbols(model, z)
 
 
 @torch.inference_mode()
@@ -273,4 +272,4 @@ def synthesise_still(model: CodecModel, y_hat: Tensor, field: Tensor, z_hat: Ten
     """z_c^ (1, L, 2h, 2w) of y^ (1, M, h, w), where it was sent (1, 1, h, w), and z^ (1, N, h/4, w/4); no reference."""
     network = model.network
     empty = y_hat.new_zeros(1, network.config.latent_channels + 1, 2 * y_hat.shape[2], 2 * y_hat.shape[3])
-    return network.synthesise(y_hat, field, network.coarse(z_hat), no_reference(model, y_hat), empty)
+    return network.synthesise(y_hat, field, network.coarse(z_hat), no_reference(model, *y_hat.shape[2:]), empty)

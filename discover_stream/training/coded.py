@@ -10,8 +10,7 @@ from torch import Tensor
 
 from discover_stream.codec.atoms import CellMask
 from discover_stream.codec.bits import BitWriter
-from discover_stream.codec.conditional import AtomShape, Known, decode_y, encode_y, encode_z, rebuild
-from discover_stream.codec.entropy import LIMIT
+from discover_stream.codec.conditional import AtomShape, Known, decode_y, encode_y, encode_z, rebuild, z_symbols
 from discover_stream.codec.mask import write_mask
 from discover_stream.codec.model import CodecModel
 from discover_stream.codec.scales import KEY, STILL
@@ -48,7 +47,7 @@ def code_cells(
     shape = (1, network.config.latent_channels, picture.shape[2] // 8, picture.shape[3] // 8)
     flagged = network.with_flag(torch.zeros(shape) if reference is None else reference, present)
     y, z = network.analyse(picture, network.reference_features(flagged))
-    symbols_z = (z[0] - model.medians).round().clamp(1 - LIMIT, LIMIT - 1).numpy().astype(np.int64)
+    symbols_z = z_symbols(model, z)
     known = Known(symbols_z, flagged)
     atom = AtomShape(mask, quality, STILL if reference is None else KEY)
     string, symbols = encode_y(model, known, atom, y)

@@ -137,13 +137,12 @@ class TrainableConditional(nn.Module):
     def start_alive(self, batch: Examples) -> None:
         """Set the gains so that symbols are neither all zero nor huge when training begins."""
         network = self.network
-        flagged = network.with_flag(batch.references, batch.kinds > 0)
-        y, z = network.analyse(batch.pictures, network.reference_features(flagged))
+        y, z = self._analysed(batch)
         steps = torch.linspace(-1.2, 1.2, network.config.qualities).view(-1, 1)
         middle = (START_Y / y.std(dim=(0, 2, 3)).clamp_min(1e-6)).log()
         network.log_gain.copy_(steps + middle)
         network.log_ungain.copy_(-steps - middle)
-        network.log_z_gain.add_((START_Z / z.std(dim=(0, 2, 3)).clamp_min(1e-6)).log())
+        self._scale_z(z)
 
     @torch.no_grad()
     def revive_z(self, batch: Examples) -> None:
@@ -157,8 +156,16 @@ class TrainableConditional(nn.Module):
                 layer.reset_parameters()
         network.log_z_gain.zero_()
         self.prior = EntropyBottleneck(network.config.z_channels)
-        flagged = network.with_flag(batch.references, batch.kinds > 0)
-        y, z = network.analyse(batch.pictures, network.reference_features(flagged))
+        y, _ = self._analysed(batch)
         cast(nn.Conv2d, network.h_a[0]).weight.mul_(1 / y.std().clamp_min(1e-6))
-        _, z = network.analyse(batch.pictures, network.reference_features(flagged))
-        network.log_z_gain.copy_((START_Z / z.std(dim=(0, 2, 3)).clamp_min(1e-6)).log())
+        self._scale_z(network.h_a(y))
+
+    def _analysed(self, batch: Examples) -> tuple[Tensor, Tensor]:
+        """y and z of a batch, not quantised."""
+        network = self.network
+        flagged = network.with_flag(batch.references, batch.kinds > 0)
+        return network.analyse(batch.pictures, network.reference_features(flagged))
+
+    def _scale_z(self, z: Tensor) -> None:
+        """Change the gains so that what was z has the deviation that training begins with."""
+        self.network.log_z_gain.add_((START_Z / z.std(dim=(0, 2, 3)).clamp_min(1e-6)).log())

@@ -18,14 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
-from discover_stream.codec.model import MODEL_FILE, load_codec, shipped_weights
+from discover_stream.codec.model import shipped_weights
+from discover_stream.decoding import FrameDecoder
 from discover_stream.evaluation.experiments.codecs import PacketCodec
 from discover_stream.evaluation.registry import BUILDERS, build_system
 from discover_stream.evaluation.store import WEIGHTS, folder_digest
 from discover_stream.evaluation.systems import Chunk, Clip, Coded, Decoded, Setting, System, SystemSpec
 from discover_stream.generation.render import Renderer, RenderJob
 from discover_stream.generation.sampling import ChangeBounds, SamplePlan
-from discover_stream.generation.vae import latent_space
 from discover_stream.semantics.tags import condition_text, picture_tags
 from discover_stream.types import Box, Image, InputError, LabelSet, Profile, Provenance, Region
 
@@ -95,10 +95,8 @@ class Models:
             InputError: weights are missing, damaged, or do not belong together.
         """
         folder = weights or shipped_weights()
-        codec, renderer = PacketCodec(load_codec(folder / MODEL_FILE)), Renderer.load(folder)
-        if codec.model.latent_space != latent_space(renderer.vae):
-            raise InputError(f"{folder}: codec and VAE were not made for each other; use the files of one release")
-        digest = folder_digest(folder, WEIGHTS)
+        decoder, digest = FrameDecoder.load(folder), folder_digest(folder, WEIGHTS)
+        codec, renderer = PacketCodec(decoder.model), decoder.renderer
         return cls(codec, renderer, labels, profile, "control" in renderer.generator.networks, digest)
 
 
