@@ -31,6 +31,7 @@ import numpy as np
 import torch
 
 # Helpers of the tests: targets, seeds and damage are the suite's too.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "codec"))
 with atheris.instrument_imports(include=["discover_stream.codec"], enable_loader_override=False):
     import fuzz_targets

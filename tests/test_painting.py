@@ -5,20 +5,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from tiny_training import SMALL_CODEC
 
 from discover_stream.codec.latent_atoms import LatentCodec
 from discover_stream.codec.model import load_codec, shipped_weights
 from discover_stream.codec.painter import PaintJob
 from discover_stream.codec.records import Atom, Window
-from discover_stream.codec.transforms import TransformConfig
 from discover_stream.generation.render import load_vae
 from discover_stream.generation.vae import latent_space
 from discover_stream.painting import CODEC_FILE, FOLDER_VARIABLE, VAE_FILE, learned_codec, learned_painter
 from discover_stream.training.conditional import TrainableConditional
 from discover_stream.training.export import export_codec
 from discover_stream.types import BitstreamError, InputError
-
-SMALL = TransformConfig(8, 8, 8, 12, 6, (4, 8), 16, 8, 16)
 
 
 def write_weights(folder: Path, name: str, seed: int, space: str | None = None) -> Path:
@@ -27,7 +25,7 @@ def write_weights(folder: Path, name: str, seed: int, space: str | None = None) 
     shutil.copy(shipped_weights() / VAE_FILE, folder / VAE_FILE)
     torch.manual_seed(seed)
     space = latent_space(load_vae(folder / VAE_FILE)) if space is None else space
-    export_codec(TrainableConditional(SMALL), folder / name, latent_space=space)
+    export_codec(TrainableConditional(SMALL_CODEC), folder / name, latent_space=space)
     return folder / name
 
 

@@ -11,6 +11,7 @@ import yaml
 from PIL import Image as PillowImage
 from torch import Tensor
 
+from discover_stream.codec.transforms import TransformConfig
 from discover_stream.training.compute import Compute
 from discover_stream.training.config import TrainingConfig
 from discover_stream.training.stage import Job
@@ -26,6 +27,8 @@ CODEC = {
     "reference_channels": 8,
     "synthesis_channels": 16,
 }
+SMALL_CODEC = TransformConfig(**CODEC | {"groups": (4, 8)})  # type: ignore[arg-type]
+"""The same as the codec takes it."""
 NANO = {
     "size": "nano",
     "codec": CODEC,

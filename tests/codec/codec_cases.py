@@ -7,6 +7,7 @@ from typing import cast
 
 import numpy as np
 import torch
+from tiny_training import SMALL_CODEC as SMALL
 from torch import Tensor, nn
 
 from discover_stream.codec.atoms import CellMask
@@ -19,18 +20,6 @@ from discover_stream.codec.transforms import TransformConfig
 from discover_stream.training.conditional import TrainableConditional
 from discover_stream.training.export import export_codec
 from discover_stream.types import Image
-
-SMALL = TransformConfig(
-    stem_channels=8,
-    analysis_channels=8,
-    wide_channels=8,
-    y_channels=12,
-    z_channels=6,
-    groups=(4, 8),
-    hyper_channels=16,
-    reference_channels=8,
-    synthesis_channels=16,
-)
 
 
 def noise_picture(height: int, width: int, seed: int) -> Image:

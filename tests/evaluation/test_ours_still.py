@@ -8,13 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_training import CODEC
+from tiny_training import SMALL_CODEC
 
 from discover_stream.codec.atoms import cell_grid
 from discover_stream.codec.background import cells_of
 from discover_stream.codec.model import MODEL_FILE, load_codec, shipped_weights
 from discover_stream.codec.packet import parse_packet
-from discover_stream.codec.transforms import TransformConfig
 from discover_stream.evaluation.datasets import ItemSpec
 from discover_stream.evaluation.harness import Case
 from discover_stream.evaluation.measures import Judges
@@ -33,10 +32,9 @@ BOX = Region(0, 1.0, Box(20.0, 17.0, 60.0, 47.5))
 def write_codec(folder: Path, seed: int) -> None:
     """A codec of random weights for the autoencoder in a folder."""
     torch.manual_seed(seed)
-    small = TransformConfig(**CODEC | {"groups": (4, 8)})  # type: ignore[arg-type]
     space = latent_space(load_vae(folder / VAE_FILE))
     with torch.no_grad():
-        export_codec(TrainableConditional(small), folder / MODEL_FILE, latent_space=space)
+        export_codec(TrainableConditional(SMALL_CODEC), folder / MODEL_FILE, latent_space=space)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,11 +11,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tiny_diffusion import stable_folder
-from tiny_training import CODEC
+from tiny_training import SMALL_CODEC
 
 from discover_stream.codec.model import MODEL_FILE, load_codec
 from discover_stream.codec.packet import parse_packet
-from discover_stream.codec.transforms import TransformConfig
 from discover_stream.decoding import FrameDecoder
 from discover_stream.evaluation.experiments.codecs import PacketCodec
 from discover_stream.evaluation.experiments.modes import MODES, Models, PaperSystem, build_mode
@@ -29,7 +29,7 @@ from discover_stream.types import BitstreamError, Box, Image, InputError, Region
 
 LABELS = load_label_set("object-detection")
 REGIONS = (Region(2, 0.9, Box(20, 10, 60, 40)), Region(0, 0.8, Box(70, 40, 90, 60)), Region(5, 0.2, Box(0, 0, 9, 9)))
-TINY = TransformConfig(**CODEC | {"groups": (4, 8), "latent_channels": 4})  # type: ignore[arg-type]
+TINY = replace(SMALL_CODEC, latent_channels=4)
 
 
 def picture() -> Image:

@@ -3,10 +3,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_training import CODEC, smooth_pictures
+from tiny_training import SMALL_CODEC, smooth_pictures
 
 from discover_stream.codec.model import load_codec
-from discover_stream.codec.transforms import TransformConfig
 from discover_stream.training.coded import code_cells
 from discover_stream.training.conditional import TrainableConditional
 from discover_stream.training.export import export_codec
@@ -17,7 +16,7 @@ from discover_stream.training.pairs import Examples
 @pytest.mark.parametrize("kind", [0, 1])
 def test_training_counts_the_bits_that_coding_takes(tmp_path: Path, kind: int) -> None:
     torch.manual_seed(0)
-    codec = TrainableConditional(TransformConfig(**CODEC | {"groups": (4, 8)})).eval()  # type: ignore[arg-type]
+    codec = TrainableConditional(SMALL_CODEC).eval()
     noise = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(5))
     pictures = (smooth_pictures(2, 3, 128) + noise) / 2
     latents, masks = torch.zeros(2, 16, 16, 16), torch.zeros(2, 1, 8, 8)

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from tiny_training import SMALL_CODEC
 
-from discover_stream.codec.transforms import TransformConfig
 from discover_stream.generation.diffusion import Diffusion, DiffusionShape, build_control, build_prior, build_schedule
 from discover_stream.generation.text import TagEmbedding
 from discover_stream.generation.vae import LATENT_CHANNELS, VaeShape, build_vae
@@ -13,16 +13,6 @@ from discover_stream.training.pairs import PairBank, Scene, Sources, median_plat
 from discover_stream.video.simulate import SimulatedCamera
 
 TINY = DiffusionShape(widths=(16, 24), text_width=8, heads=2, groups=8)
-SMALL = TransformConfig(
-    stem_channels=8,
-    analysis_channels=8,
-    wide_channels=8,
-    y_channels=12,
-    z_channels=6,
-    groups=(4, 8),
-    hyper_channels=16,
-    synthesis_channels=16,
-)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +26,7 @@ def bank() -> PairBank:
 
 def test_a_bank_is_coded_once_and_drawn_as_it_was_coded(bank: PairBank) -> None:
     torch.manual_seed(0)
-    codec = TrainableConditional(SMALL).eval()
+    codec = TrainableConditional(SMALL_CODEC).eval()
     coded = received(bank, codec, np.random.default_rng(0))
     assert coded.latents.shape == bank.latents.shape
     assert len(coded.texts) == 12

@@ -1,15 +1,15 @@
 """The stage of the decoder that ships: what it learns from, and that it goes on from a finished codec."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_training import CODEC, NANO, configuration, smooth_pictures
+from tiny_training import NANO, SMALL_CODEC, configuration, smooth_pictures
 
 from discover_stream.codec.model import load_codec
-from discover_stream.codec.transforms import TransformConfig
 from discover_stream.generation.render import Renderer, load_vae
 from discover_stream.generation.vae import VaeShape, build_vae, latent_space
 from discover_stream.training.coded import code_cells
@@ -36,7 +36,7 @@ def pictures(count: int) -> list[np.ndarray]:
 @torch.no_grad()
 def test_a_bank_holds_what_still_mode_leaves_of_each_crop(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    config = TransformConfig(**CODEC | {"groups": (4, 8), "qualities": 1})  # type: ignore[arg-type]
+    config = dataclasses.replace(SMALL_CODEC, qualities=1)
     codec = TrainableConditional(config).eval()
     bank = CropBank(CropSampler(pictures(4), [1.0] * 4, crop=CROP, seed=0), build_vae(VAE), 4)
     shown = bank.pictures.float() / 255
@@ -59,7 +59,7 @@ def test_the_decoder_that_ships_goes_on_from_a_finished_codec(tmp_path: Path, mo
     torch.manual_seed(0)
     before = tmp_path / "vae.safetensors"
     write_half(build_vae(VAE), before, VAE.metadata())
-    codec = TrainableConditional(TransformConfig(**CODEC | {"groups": (4, 8)}))  # type: ignore[arg-type]
+    codec = TrainableConditional(SMALL_CODEC)
     save_file(codec.state_dict(), tmp_path / "codec-float.safetensors")
     section = {"out": str(tmp_path / "out"), "steps": 2, "batch": 2, "examples": 3, "learning_rate": 1e-3}
     section |= {"vae": str(before), "codec": str(tmp_path / "codec-float.safetensors")}

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_training import CODEC
+from tiny_training import SMALL_CODEC
 
 from benchmarks.atoms import Thing
 from benchmarks.masked_area import (
@@ -24,7 +24,6 @@ from discover_stream.codec.composing import PlatePicture
 from discover_stream.codec.latent_atoms import LatentCodec
 from discover_stream.codec.model import load_codec, shipped_weights
 from discover_stream.codec.records import QuarterBox
-from discover_stream.codec.transforms import TransformConfig
 from discover_stream.evaluation.boxes import Detection
 from discover_stream.evaluation.detectors import NanoDetector
 from discover_stream.generation.render import VAE_FILE, load_vae
@@ -97,9 +96,8 @@ def test_only_what_was_drawn_has_to_be_found(found: list[Thing]) -> None:
 
 def test_ours_and_av1_stand_in_one_plot(found: list[Thing], tmp_path: Path) -> None:
     torch.manual_seed(0)
-    small = TransformConfig(**CODEC | {"groups": (4, 8)})  # type: ignore[arg-type]
     with torch.no_grad():
-        export_codec(TrainableConditional(small), tmp_path / "codec.safetensors", latent_space="x")
+        export_codec(TrainableConditional(SMALL_CODEC), tmp_path / "codec.safetensors", latent_space="x")
     model = load_codec(tmp_path / "codec.safetensors")
     random = key(LatentCodec(model, autoencoder(build_vae(VaeShape(8)).eval())))
     shipped = still(load_codec(), load_vae(shipped_weights() / VAE_FILE))

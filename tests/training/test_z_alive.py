@@ -4,14 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 from test_joint_training import examples, tiny_models
-from tiny_training import NANO, configuration, job_of, joint_section, smooth_pictures
+from tiny_training import NANO, SMALL_CODEC, configuration, job_of, joint_section, smooth_pictures
 
-from discover_stream.codec.transforms import TransformConfig
 from discover_stream.training.conditional import TrainableConditional
 from discover_stream.training.joint import JointLoss
 from discover_stream.training.pairs import Examples
-
-SMALL = TransformConfig(8, 8, 8, 12, 6, (4, 8), 16, 8, 16)
 
 
 def batch_of(kinds: list[int]) -> Examples:
@@ -22,7 +19,7 @@ def batch_of(kinds: list[int]) -> Examples:
 @torch.no_grad()
 def test_a_z_that_fell_silent_comes_alive() -> None:
     torch.manual_seed(0)
-    codec = TrainableConditional(SMALL).eval()
+    codec = TrainableConditional(SMALL_CODEC).eval()
     batch, network = batch_of([0] * 4), codec.network
     for layer in (network.h_a[0], network.h_a[2]):
         layer.bias.fill_(-1e3)  # no unit of the hidden layers is ever active
@@ -36,7 +33,7 @@ def test_a_z_that_fell_silent_comes_alive() -> None:
 @torch.no_grad()
 def test_a_z_that_is_not_sent_costs_nothing_and_says_nothing() -> None:
     torch.manual_seed(1)
-    codec = TrainableConditional(SMALL).eval()
+    codec = TrainableConditional(SMALL_CODEC).eval()
     one = batch_of([1, 1])
     codec.revive_z(one)
     codec.eval()
@@ -59,7 +56,7 @@ def test_a_z_that_is_not_sent_costs_nothing_and_says_nothing() -> None:
 
 def test_what_makes_z_can_be_held_while_what_reads_it_learns() -> None:
     torch.manual_seed(2)
-    codec = TrainableConditional(SMALL)
+    codec = TrainableConditional(SMALL_CODEC)
     batch = batch_of([0, 0])
     codec.revive_z(batch)
     for hold in (True, False):
